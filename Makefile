@@ -1,0 +1,44 @@
+# make book | test | serve | setup | clean
+#   PROFILE=smoke|laptop|paper (or a .yaml of yours)   MAPS_ROOT=/path/to/MAPS   CORES=n   PYTHON=python3.12
+
+PYTHON    ?= python3
+PROFILE   ?= laptop
+MAPS_ROOT ?=
+CORES     ?= $(shell nproc)
+PORT      ?= 8000
+
+VENV  := .venv
+WORK  := work/$(basename $(notdir $(PROFILE)))$(if $(MAPS_ROOT),-maps)
+TEST  := work/test
+PAGES := site/_build/html
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+SNAKEMAKE := snakemake --snakefile workflow/Snakefile --cores $(CORES) --quiet rules --config
+
+.PHONY: book test serve setup clean
+
+book: setup
+	$(SNAKEMAKE) profile=$(PROFILE) work=$(WORK) maps_root="$(MAPS_ROOT)"
+	@echo "The book is ready.  Open $(WORK)/$(PAGES)/index.html or run: make serve"
+
+test: setup
+	ruff check .
+	ruff format --check .
+	pytest -n $(CORES)
+	rm -rf $(TEST)
+	$(SNAKEMAKE) profile=smoke work=$(TEST) recompute=yes
+
+serve:
+	$(PYTHON) -m http.server --directory $(WORK)/$(PAGES) $(PORT)
+
+setup: $(VENV)/installed
+
+$(VENV)/installed: requirements.txt pyproject.toml workflow/system_packages.sh
+	PYTHON=$(PYTHON) sh workflow/system_packages.sh
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --requirement requirements.txt
+	$(VENV)/bin/pip install --quiet --no-deps --editable .
+	touch $@
+
+clean:
+	rm -rf work .snakemake $(VENV) *.egg-info

@@ -1,0 +1,201 @@
+"""Profiles: every number that a run can vary, as frozen dataclasses.
+
+A profile is a YAML file in ``profiles/``, or one of yours that says ``extends: laptop`` and then only
+what differs.  A key that is missing, unknown or of the wrong type is an error that names the file and
+the key.  Single keys are overridden by their dotted name, as in
+``load_profile("laptop", {"evaluation.polyphony": 3})``.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+PROFILES = Path(__file__).resolve().parent.parent / "profiles"
+
+Pitch = Annotated[int, Field(ge=21, le=108)]
+Positive = Annotated[int, Field(gt=0)]
+Polyphony = Annotated[int, Field(ge=2, le=7)]
+Intensity = Annotated[str, Field(pattern=r"^I\d+-\d+$")]
+Style = Literal["NO", "LG", "ST", "RE"]  # a trill is no isolated note
+Loudness = Literal["P", "M", "F"]
+LabelRule = Literal["key", "pedal"]
+
+frozen = dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
+
+
+class InputError(ValueError):
+    """Bad input.  The message names the file or value and says what was expected."""
+
+
+@frozen
+class FrontEnd:
+    """From a waveform to X, and from notes to Y (paper §IV-A)."""
+
+    sample_rate: Positive  # Hz, after resampling
+    n_fft: Annotated[int, Field(gt=1, multiple_of=2)]  # samples in one window
+    hop: Positive  # samples between frames
+    bins: Positive  # K: how many of the n_fft / 2 bins are kept, from the lowest up
+    gamma: Annotated[float, Field(gt=0)]  # strength of the log compression
+    label_rule: LabelRule  # where a note ends: at its key's release or at its damper's fall
+
+    def __post_init__(self):
+        if self.bins > self.n_fft // 2:
+            raise ValueError(f"bins is {self.bins}, expected at most n_fft / 2 = {self.n_fft // 2}")
+
+
+@frozen
+class Pitches:
+    """The N sources: every MIDI pitch from lowest to highest."""
+
+    lowest: Pitch
+    highest: Pitch
+
+    def __post_init__(self):
+        if self.lowest > self.highest:
+            raise ValueError(f"lowest is {self.lowest}, above highest, which is {self.highest}")
+
+    @property
+    def numbers(self) -> range:
+        return range(self.lowest, self.highest + 1)
+
+
+@frozen
+class Instruments:
+    """Who trains and who tests, as instrument codes; training pianos are grouped in families.
+
+    A family shares its samples.  What is chosen on training pianos is chosen on the mixtures of
+    `validation`, with that piano's whole family left out of training.
+    """
+
+    train: dict[str, tuple[str, ...]]
+    validation: str
+    test: tuple[str, ...]
+
+    def __post_init__(self):
+        if not any(self.validation in members for members in self.train.values()):
+            raise ValueError(f"validation is {self.validation!r}, expected one of the training pianos")
+
+    def training(self, without: str | None = None) -> tuple[str, ...]:
+        """Codes of the training pianos, in order, leaving out the family of the piano `without`."""
+        families = (members for members in self.train.values() if without not in members)
+        return tuple(code for members in families for code in members)
+
+
+@frozen
+class Rendering:
+    """How much of the stand-in corpus is rendered; the pitches are the profile's."""
+
+    isol_instruments: tuple[str, ...]
+    rand_instruments: tuple[str, ...]
+    styles: tuple[Literal["NO", "LG", "ST"], ...]
+    loudness: tuple[Loudness, ...]
+    polyphonies: tuple[Polyphony, ...]
+    intensities: tuple[Intensity, ...]
+    chords: Annotated[int, Field(gt=0, le=50)]  # per RAND cell
+
+
+@frozen
+class Training:
+    """Which frames of isolated notes become training data (paper §IV-A)."""
+
+    styles: tuple[Style, ...]
+    thin: Positive  # keep every thin-th active frame of a recording
+    validation_share: Annotated[float, Field(gt=0, lt=1)]
+    split: Literal["recording", "frame"]
+
+
+@frozen
+class Evaluation:
+    """The mixture that is decomposed, unless a chapter says otherwise."""
+
+    polyphony: Polyphony
+    intensity: Intensity
+    chords: Annotated[int, Field(gt=0, le=50)]
+    epsilon: Annotated[float, Field(gt=0)]  # at most this counts as silent in the sparsity
+
+
+@frozen
+class Fit:
+    """One decomposition (paper §IV-C)."""
+
+    iterations: Positive
+    step_size: Annotated[float, Field(gt=0)]
+    positivity: Literal["relu", "projection"]  # see `ddslib.decomposition`
+    likelihood_weight: Annotated[float, Field(ge=0)]  # lambda
+
+
+@frozen
+class Profile:
+    """One complete configuration of the book."""
+
+    name: str
+    seed: Annotated[int, Field(ge=0)]
+    front_end: FrontEnd
+    pitches: Pitches
+    rendering: Rendering
+    rendered_instruments: Instruments
+    maps_instruments: Instruments  # takes the place of the rendered ones with real MAPS
+    training: Training
+    evaluation: Evaluation
+    nmf: Fit
+
+
+def load_profile(profile: str | Path, overrides: Mapping[str, Any] | None = None) -> Profile:
+    """Read a profile by its name in ``profiles/`` or by the path of a YAML file.
+
+    `overrides` maps dotted keys to values.  Raises `InputError` naming the file and the key.
+    """
+    path, content = _read(profile)
+    for key, value in (overrides or {}).items():
+        _override(content, key, value, path)
+    return _validated({"name": path.stem, **content}, path)
+
+
+def _read(profile: str | Path) -> tuple[Path, dict]:
+    path = Path(profile) if str(profile).endswith((".yaml", ".yml")) else PROFILES / f"{profile}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml"))) or "none"
+        raise InputError(f"profile {str(profile)!r} not found; expected a .yaml file or one of: {known}")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not readable as YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a mapping of keys, got {type(content).__name__}")
+    parent = content.pop("extends", None)
+    return path, _merged(_read(parent)[1], content) if parent else content
+
+
+def _merged(base: dict, changes: dict) -> dict:
+    """`base` with `changes` laid over it, section by section."""
+    sections = {k: _merged(base[k], v) for k, v in changes.items() if isinstance(v, dict) and k in _sections(base)}
+    return base | changes | sections
+
+
+def _sections(content: dict) -> set[str]:
+    return {key for key, value in content.items() if isinstance(value, dict)}
+
+
+def _override(content: dict, dotted: str, value: Any, path: Path) -> None:
+    *parents, last = dotted.split(".")
+    for parent in parents:
+        content = content.get(parent)
+        if not isinstance(content, dict):
+            break
+    if not isinstance(content, dict) or last not in content:
+        raise InputError(f"{path}: no key {dotted!r} to override")
+    content[last] = value
+
+
+def _validated(content: dict, path: Path) -> Profile:
+    # JSON is the strict mode in which a list is a tuple and 1 is a float, but "1" is no number.
+    try:
+        return TypeAdapter(Profile).validate_json(json.dumps(content))
+    except ValidationError as error:
+        problems = (f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors())
+        raise InputError(f"{path}: " + "; ".join(problems)) from error

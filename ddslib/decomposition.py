@@ -1,0 +1,128 @@
+"""X ≈ W H by gradient descent: the one algorithm that all four methods are (paper §III, §IV-C)."""
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from .config import Fit
+from .dictionaries import Dictionary
+
+SMALLEST_CHANGE = 1e-15  # of the cost between iterations: below, the search has converged
+PATIENCE_WORSE = 10  # iterations above the best cost before the steps are halved
+PATIENCE_STUCK = 100  # iterations without a fall of the cost before the search stops
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """The last iterate of a search, and its history by iteration."""
+
+    H: Tensor  # (entries, T), component activations
+    A: Tensor  # (N, T), source activations
+    X_hat: Tensor  # (K, T), the reconstruction
+    cost: Tensor  # (iterations,): J
+    distance: Tensor  # (iterations,): the part of J that is the distance between X and X̂
+    step_size: Tensor  # (iterations,)
+    seconds: float
+
+    @property
+    def iterations(self) -> int:
+        return len(self.cost)
+
+
+def decompose(
+    X: Tensor,
+    dictionary: Dictionary,
+    fit: Fit,
+    H: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Decomposition:
+    """Minimise J = ‖X − W H‖_F + λ · penalty over H ≥ 0, and over the dictionary's codes.
+
+    The norm is Frobenius's, not squared.  One iteration is one Adam step of H, then one of the codes.
+    The search starts from `H` (entries, T) or from the dictionary's own start, and ends after
+    ``fit.iterations``, or when the cost no longer falls.
+
+    With ``fit.positivity = "projection"`` H is clamped at zero after its step.  With ``"relu"`` a free
+    variable is searched whose positive part is H, so no gradient reaches an activation below zero.
+    """
+    begun = time.perf_counter()
+    free = dictionary.start(X, generator) if H is None else H.clone()
+    codes = dictionary.codes
+    optimisers = [torch.optim.Adam([variable], lr=fit.step_size, fused=True) for variable in _present(free, codes)]
+    schedule = _Schedule(optimisers)
+    weight = fit.likelihood_weight
+    history = []
+
+    dictionary.refresh()
+    H = free.clamp(min=0)
+    X_hat = dictionary.mix(H)
+    for _ in tqdm(range(fit.iterations), desc="decomposing", unit="it", disable=None, leave=False):
+        gradient = dictionary.correlate(_distance_gradient(X, X_hat))
+        if weight:
+            gradient += weight * dictionary.penalty(H).activations_gradient
+        H = _step_activations(optimisers[0], free, gradient, fit)
+        X_hat = dictionary.mix(H)
+        distance = torch.linalg.vector_norm(X - X_hat)
+        penalty = dictionary.penalty(H)
+        history.append((float(distance + weight * penalty.value), float(distance), schedule.step_size))
+        if codes is not None:
+            codes.grad = dictionary.pull_back(_distance_gradient(X, X_hat), H)
+            codes.grad += weight * penalty.codes_gradient
+            optimisers[1].step()
+            dictionary.refresh()
+            X_hat = dictionary.mix(H)
+        if schedule.is_over(history[-1][0]):
+            break
+
+    cost, distance, step_size = torch.tensor(history, dtype=torch.float64).T
+    seconds = time.perf_counter() - begun
+    return Decomposition(H, dictionary.attribute(H), X_hat, cost, distance, step_size, seconds)
+
+
+def _present(*variables: Tensor | None) -> list[Tensor]:
+    return [variable for variable in variables if variable is not None]
+
+
+def _distance_gradient(X: Tensor, X_hat: Tensor) -> Tensor:
+    """The gradient of ‖X − X̂‖_F for X̂: the residual's direction, and zero where there is no residual."""
+    residual = X_hat - X
+    return residual / torch.linalg.vector_norm(residual).clamp(min=torch.finfo(X.dtype).tiny)
+
+
+def _step_activations(optimiser: torch.optim.Optimizer, free: Tensor, gradient: Tensor, fit: Fit) -> Tensor:
+    """One Adam step of the free variable; its non-negative H."""
+    if fit.positivity == "relu":
+        gradient.mul_(free > 0)
+    free.grad = gradient
+    optimiser.step()
+    if fit.positivity == "projection":
+        return free.clamp_(min=0)
+    return free.clamp(min=0)
+
+
+class _Schedule:
+    """When to halve the steps and when to stop (paper §IV-C, after its reference [1])."""
+
+    def __init__(self, optimisers: list[torch.optim.Optimizer]):
+        self._groups = [group for optimiser in optimisers for group in optimiser.param_groups]
+        self._best = self._previous = float("inf")
+        self._worse = self._stuck = 0
+
+    @property
+    def step_size(self) -> float:
+        return self._groups[0]["lr"]
+
+    def is_over(self, cost: float) -> bool:
+        """Take note of an iteration's cost; say whether it was the last."""
+        self._worse = self._worse + 1 if cost > self._best else 0
+        self._stuck = self._stuck + 1 if cost >= self._previous else 0
+        converged = abs(cost - self._previous) < SMALLEST_CHANGE
+        self._best, self._previous = min(self._best, cost), cost
+        if self._worse > PATIENCE_WORSE:
+            self._worse = 0
+            for group in self._groups:
+                group["lr"] /= 2
+        return converged or self._stuck > PATIENCE_STUCK

@@ -1,0 +1,244 @@
+"""The unit of every table: one configuration in, one row out.
+
+A `Workspace` is a profile at work in a folder.  It makes what is asked for, corpus, frames and
+decompositions, and keeps it under the digest of all that it depends on; asked again, it reads it back.
+"""
+
+import json
+import logging
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from . import __version__, corpus, metrics
+from . import frames as frame_sets
+from .artefacts import content_digest, digest, write_text, writing
+from .config import Fit, InputError, Instruments, Profile, Rendering
+from .decomposition import Decomposition, decompose
+from .dictionaries import Dictionary, SampleDictionary
+from .frames import Frames
+from .maps import Recording, find_recordings
+from .spectrogram import Snippet, snippet
+
+log = logging.getLogger(__name__)
+
+REVISION = 1  # raise when the same configuration comes to yield other numbers
+METHODS = ("nmf",)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A method, and the mixture of random chords that it decomposes."""
+
+    method: str
+    instrument: str
+    polyphony: int
+    intensity: str
+    chords: int
+    root: str = ""  # a tree in MAPS's layout; empty for the workspace's own
+    seed: int | None = None  # None where nothing is drawn
+
+    def __post_init__(self):
+        if self.method not in METHODS:
+            raise InputError(f"no method {self.method!r}; expected one of {', '.join(METHODS)}")
+
+
+def resolve_device(name: str) -> torch.device:
+    """``"auto"`` is CUDA where there is one, else the CPU; other names are torch's."""
+    if name != "auto":
+        return torch.device(name)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class Workspace:
+    """A profile, the folder that holds what is computed for it, and the data that it is computed from.
+
+    `maps_root` names a tree in MAPS's layout; left empty, the corpus is rendered below `folder`.
+    """
+
+    def __init__(self, profile: Profile, folder: str | Path, maps_root: str | Path = "", device: str = "auto"):
+        self.profile = profile
+        self.folder = Path(folder)
+        self.device = resolve_device(device)
+        self.is_rendered = not str(maps_root)
+        self.root = self.folder / "corpus" if self.is_rendered else Path(maps_root)
+
+    @property
+    def instruments(self) -> Instruments:
+        return self.profile.rendered_instruments if self.is_rendered else self.profile.maps_instruments
+
+    def experiment(self, method: str, **changes: Any) -> Experiment:
+        """The profile's experiment for a method; `changes` that are None leave it as it is."""
+        usual = {
+            "instrument": self.instruments.test[0],
+            "polyphony": self.profile.evaluation.polyphony,
+            "intensity": self.profile.evaluation.intensity,
+            "chords": self.profile.evaluation.chords,
+        }
+        return Experiment(method, **usual | {k: v for k, v in changes.items() if v is not None})
+
+    def render(self) -> None:
+        """Render all of the corpus that the profile asks for; nothing to do with real MAPS."""
+        self._render(self.profile.rendering)
+
+    def _render(self, rendering: Rendering) -> None:
+        if self.is_rendered:
+            corpus.render(self.root, rendering, self.profile.pitches)
+
+    def frames(self, without: str | None = None) -> Frames:
+        """The training frames of all training pianos but the family of the piano `without`."""
+        instruments = self.instruments.training(without)
+        training = self.profile.training
+        if self.is_rendered:
+            wanted = replace(self.profile.rendering, isol_instruments=instruments, rand_instruments=())
+            self._render(replace(wanted, styles=training.styles))
+        return frame_sets.prepare(
+            self.folder / "frames", self.root, instruments,
+            self.profile.front_end, training, self.profile.pitches,
+        )  # fmt: skip
+
+    def recordings(self, experiment: Experiment) -> list[Recording]:
+        """The chords that the experiment joins, the first by number.
+
+        Raises `InputError` if the tree holds none of the kind, or fewer than asked for.
+        """
+        cell = {"polyphony": experiment.polyphony, "intensity": experiment.intensity}
+        if self.is_rendered and not experiment.root:
+            self._render(
+                replace(
+                    self.profile.rendering, isol_instruments=(), rand_instruments=(experiment.instrument,),
+                    polyphonies=(experiment.polyphony,), intensities=(experiment.intensity,), chords=experiment.chords,
+                )
+            )  # fmt: skip
+        root = Path(experiment.root) if experiment.root else self.root
+        pitches = self.profile.pitches
+        found = find_recordings(root, set="RAND", instrument=experiment.instrument, **cell)
+        inside = [r for r in found if pitches.lowest <= r.lowest and r.highest <= pitches.highest]
+        chosen = sorted(inside, key=lambda recording: recording.number)[: experiment.chords]
+        if len(chosen) < experiment.chords:
+            raise InputError(
+                f"{root}: {len(chosen)} chords of {experiment.instrument} P{experiment.polyphony} "
+                f"{experiment.intensity} within M{pitches.lowest}-{pitches.highest}, expected {experiment.chords}"
+            )
+        return chosen
+
+    def snippet(self, experiment: Experiment) -> Snippet:
+        """The mixture that the experiment decomposes."""
+        return snippet(self.recordings(experiment), self.profile.front_end, self.profile.pitches)
+
+    def dictionary(self, experiment: Experiment) -> Dictionary:
+        """The method's dictionary.  A piano never explains itself: its own family is left out of it."""
+        frames = self.frames(without=experiment.instrument)
+        return SampleDictionary(
+            frames.values, frames.sources, len(self.profile.pitches.numbers), self.device, self._fits(frames)
+        )
+
+    def _fits(self, frames: Frames) -> bool:
+        """Whether the samples should move to the device whole: on a GPU, if they take at most half of it."""
+        return self.device.type == "cuda" and frames.values.nbytes < torch.cuda.mem_get_info(self.device)[0] / 2
+
+    def fit(self, experiment: Experiment) -> Fit:
+        """The settings of the experiment's search."""
+        return getattr(self.profile, experiment.method)
+
+    def decomposition(self, experiment: Experiment) -> Decomposition:
+        """The experiment's decomposition, from the folder or made anew."""
+        path = self.folder / "fits" / f"{self._digest(experiment)}.safetensors"
+        if not path.exists():
+            X = self.snippet(experiment).X.to(self.device)
+            result = decompose(X, self.dictionary(experiment), self.fit(experiment), generator=self._draws(experiment))
+            _save(result, path, {"experiment": asdict(experiment), "fit": asdict(self.fit(experiment))})
+        return _load(path, self.device)
+
+    def _draws(self, experiment: Experiment) -> torch.Generator | None:
+        if experiment.seed is None:
+            return None
+        return torch.Generator(self.device).manual_seed(experiment.seed)
+
+    def _digest(self, experiment: Experiment) -> str:
+        recordings = self.recordings(experiment)
+        mixture = content_digest(path for r in recordings for path in (r.path, r.midi))
+        frames = self.frames(without=experiment.instrument).content
+        settings = (self.profile.front_end, self.profile.pitches, self.fit(experiment))
+        return digest(REVISION, experiment.method, experiment.seed, settings, frames, mixture, self.device.type)
+
+    def rehearsal(self, experiment: Experiment) -> Experiment:
+        """The same experiment on the validation piano, for all that has to be chosen."""
+        return replace(experiment, instrument=self.instruments.validation, root="")
+
+    def threshold(self, experiment: Experiment) -> float:
+        """The best threshold on A for the experiment's rehearsal."""
+        rehearsal = self.rehearsal(experiment)
+        return metrics.best_threshold(self.decomposition(rehearsal).A, self.snippet(rehearsal).Y)
+
+    def evaluate(self, experiment: Experiment) -> dict[str, Any]:
+        """The experiment's row: its configuration, its measures and its cost.
+
+        Precision, recall and F are None for the validation piano, on which their threshold is chosen.
+        """
+        rehearsal = self._digest(self.rehearsal(experiment))
+        name = digest(self._digest(experiment), rehearsal, self.profile.evaluation.epsilon, self.profile.name)
+        path = self.folder / "rows" / f"{name}.json"
+        if not path.exists():
+            write_text(path, json.dumps(self._row(experiment), indent=1) + "\n")
+        return json.loads(path.read_text())
+
+    def _detection(self, experiment: Experiment, A: Tensor, Y: Tensor) -> metrics.Detection:
+        if experiment == self.rehearsal(experiment):
+            return metrics.Detection(None, None, None)
+        return metrics.precision_recall_f(A, Y, self.threshold(experiment))
+
+    def _row(self, experiment: Experiment) -> dict[str, Any]:
+        mixture = self.snippet(experiment)
+        result = self.decomposition(experiment)
+        fit = self.fit(experiment)
+        A, Y = result.A, mixture.Y
+        return {
+            "profile": self.profile.name,
+            "method": experiment.method,
+            "instrument": experiment.instrument,
+            "polyphony": experiment.polyphony,
+            "intensity": experiment.intensity,
+            "chords": experiment.chords,
+            "frames": Y.shape[1],
+            "bins": self.profile.front_end.bins,
+            "components": None,
+            "iterations": result.iterations,
+            "likelihood_weight": fit.likelihood_weight,
+            "positivity": fit.positivity,
+            "mixing": "log magnitude",
+            "sparsity_weight": 0.0,
+            "seed": experiment.seed,
+            "psa": metrics.precision_of_source_attribution(A, Y),
+            "frame_psa": metrics.frame_precision_of_source_attribution(A, Y).value,
+            "sparsity": metrics.sparsity(A, self.profile.evaluation.epsilon),
+            "average_precision": metrics.average_precision(A, Y),
+            "average_precision_per_frame": metrics.average_precision(A, Y, per_frame=True),
+            **self._detection(experiment, A, Y)._asdict(),
+            "relative_error": metrics.relative_error(mixture.X, result.X_hat),
+            "cost": float(result.cost[-1]),
+            "seconds": result.seconds,
+            "parameters": self.dictionary(experiment).parameters(),
+            "device": _device_name(self.device),
+            "version": __version__,
+        }
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _save(result: Decomposition, path: Path, provenance: dict[str, Any]) -> None:
+    # Clones, since columns of one tensor may not be saved as tensors of their own.
+    tensors = {field.name: torch.as_tensor(getattr(result, field.name)).cpu().clone() for field in fields(result)}
+    with writing(path) as target:
+        save_file(tensors, target, metadata={"provenance": json.dumps(provenance), "version": __version__})
+
+
+def _load(path: Path, device: torch.device) -> Decomposition:
+    tensors = load_file(path, device=str(device))
+    return Decomposition(**tensors | {"seconds": float(tensors["seconds"])})

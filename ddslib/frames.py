@@ -1,0 +1,115 @@
+"""Labelled frames of isolated notes: what NMF stores and what the flows learn from.
+
+A frame set may be larger than memory, so it lives in a memory-mapped file, one frame to a row, sorted
+by source.  It is named by the digest of all it depends on, so a stale one is never read.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from .artefacts import content_digest, digest, signature, writing
+from .config import FrontEnd, InputError, Pitches, Training
+from .maps import Recording, find_recordings, warn_of_disagreements
+from .spectrogram import labelled_spectrogram
+
+REVISION = 1  # raise when the same recordings come to yield other frames
+CHUNK = 64  # recordings in memory at once
+
+
+@dataclass(frozen=True)
+class Frames:
+    """M frames of isolated notes; the arrays are memory-mapped."""
+
+    values: np.ndarray  # (M, K) float32: a row is a column of X
+    sources: np.ndarray  # (M,) int64: pitch minus the lowest pitch
+    recordings: np.ndarray  # (M,) int64: index into names
+    names: tuple[str, ...]
+    content: str  # digest of the values and labels
+
+    def validation(self, training: Training, seed: int) -> np.ndarray:
+        """Which frames validate (M,) boolean: a random share of the recordings, or of the frames.
+
+        Splitting by frame leaves frames of one recording on both sides, so its validation
+        likelihood is optimistic; it is here because the paper's protocol can be read so (§IV-A).
+        """
+        generator = np.random.default_rng(seed)
+        units = self.recordings if training.split == "recording" else np.arange(len(self.values))
+        count = units.max() + 1
+        chosen = np.zeros(count, dtype=bool)
+        chosen[generator.permutation(count)[: round(training.validation_share * count)]] = True
+        return chosen[units]
+
+
+def training_recordings(
+    root: Path, instruments: Iterable[str], training: Training, pitches: Pitches
+) -> list[Recording]:
+    """The ISOL recordings of `instruments` below `root`, sorted by pitch."""
+    recordings = find_recordings(
+        root, set="ISOL", style=training.styles, instrument=tuple(instruments), pitch=pitches.numbers
+    )
+    return sorted(recordings, key=lambda recording: recording.pitch)
+
+
+def prepare(
+    folder: Path, root: Path, instruments: Sequence[str], front_end: FrontEnd, training: Training, pitches: Pitches
+) -> Frames:
+    """The frames of the isolated notes of `instruments` below `root`, from `folder` or made anew.
+
+    Raises `InputError` where recordings are missing or unusable.
+    """
+    recordings = training_recordings(root, instruments, training, pitches)
+    inputs = signature((path for r in recordings for path in (r.path, r.midi)), root)
+    choice = (training.styles, training.thin)  # the split is made later and moves no frame
+    store = folder / digest(REVISION, front_end, pitches, choice, inputs)
+    if not store.is_dir():
+        warn_of_disagreements(recordings)
+        with writing(store) as target:
+            target.mkdir()
+            _write(target, recordings, front_end, training, pitches)
+    return _read(store)
+
+
+def _write(target: Path, recordings: list[Recording], front_end: FrontEnd, training: Training, pitches: Pitches):
+    counts = []
+    with ThreadPoolExecutor() as pool, (target / "values.f32").open("wb") as file:
+        bar = tqdm(total=len(recordings), desc="frames", unit="file", disable=None)
+        for start in range(0, len(recordings), CHUNK):
+            chunk = recordings[start : start + CHUNK]
+            for block in pool.map(lambda r: _frames_of(r, front_end, training, pitches), chunk):
+                block.tofile(file)
+                counts.append(len(block))
+                bar.update()
+        bar.close()
+    if not sum(counts):
+        raise InputError(f"no active frame in {len(recordings)} recordings, first {recordings[0].path}")
+    np.save(target / "sources.npy", np.repeat([r.pitch - pitches.lowest for r in recordings], counts))
+    np.save(target / "recordings.npy", np.repeat(np.arange(len(recordings)), counts))
+    content = content_digest(target / part for part in ("values.f32", "sources.npy", "recordings.npy"))
+    manifest = {"names": [r.name for r in recordings], "content": content, "bins": front_end.bins}
+    (target / "manifest.json").write_text(json.dumps(manifest))
+
+
+def _frames_of(recording: Recording, front_end: FrontEnd, training: Training, pitches: Pitches) -> np.ndarray:
+    """The active frames of one isolated note, thinned: (frames, K)."""
+    X, Y = labelled_spectrogram(recording, front_end, pitches)
+    active = Y[recording.pitch - pitches.lowest]
+    return X[:, active][:, :: training.thin].T.contiguous().numpy()
+
+
+def _read(store: Path) -> Frames:
+    manifest = json.loads((store / "manifest.json").read_text())
+    sources = np.load(store / "sources.npy")
+    return Frames(
+        # Copy-on-write: torch wants writable memory, and the file must not change.
+        values=np.memmap(store / "values.f32", np.float32, mode="c", shape=(len(sources), manifest["bins"])),
+        sources=sources,
+        recordings=np.load(store / "recordings.npy"),
+        names=tuple(manifest["names"]),
+        content=manifest["content"],
+    )

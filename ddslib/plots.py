@@ -1,0 +1,146 @@
+"""What a reader sees and hears: figures and audio players.
+
+Every figure function draws on the `ax` that it is given and labels its axes with units.
+"""
+
+import base64
+import io
+from collections.abc import Sequence
+
+import librosa
+import matplotlib.pyplot as plt
+import numpy as np
+import soundfile
+from IPython.display import HTML
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap, to_rgb
+from matplotlib.image import AxesImage
+from matplotlib.patches import Patch
+from numpy.typing import ArrayLike
+
+from .config import FrontEnd, Pitches
+from .spectrogram import frequencies, times
+
+INK, RIGHT, WRONG, MISSED = "#222831", "#00798c", "#d1495b", "#edae49"
+STYLE = {
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 110,
+    "figure.figsize": (8, 3),
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": "medium",
+    "axes.prop_cycle": plt.cycler(color=[RIGHT, WRONG, MISSED, INK]),
+    "font.size": 10,
+    "image.cmap": "magma",
+}
+
+
+def use_style() -> None:
+    """Make all figures of a chapter look alike."""
+    plt.rcParams.update(STYLE)
+
+
+def waveform(ax: Axes, audio: ArrayLike, sample_rate: int) -> None:
+    """Amplitude of `audio` (samples,) over seconds."""
+    ax.plot(np.arange(len(audio)) / sample_rate, audio, linewidth=0.5)
+    ax.set(xlabel="time (s)", ylabel="amplitude")
+    ax.margins(x=0)
+
+
+def spectrogram(ax: Axes, X: ArrayLike, front_end: FrontEnd, label: str = "X", **options) -> AxesImage:
+    """X (K, T) over seconds and kilohertz, with a colour bar; `options` go to imshow."""
+    edges = np.array([0.5, front_end.bins + 0.5]) * front_end.sample_rate / front_end.n_fft / 1000
+    image = ax.imshow(X, **_raster(X, front_end, edges), **options)
+    ax.set(xlabel="time (s)", ylabel="frequency (kHz)")
+    ax.figure.colorbar(image, ax=ax, label=label)
+    return image
+
+
+def _raster(values: ArrayLike, front_end: FrontEnd, edges: Sequence[float]) -> dict:
+    """How imshow places (rows, frames) so that every cell is centred on its time."""
+    half = front_end.hop / front_end.sample_rate / 2
+    last = times(np.shape(values)[1], front_end)[-1]
+    extent = (-half, last + half, *edges)
+    return {"extent": extent, "origin": "lower", "aspect": "auto", "interpolation": "nearest"}
+
+
+def activations(ax: Axes, A: ArrayLike, front_end: FrontEnd, pitches: Pitches, label: str = "A", **options) -> None:
+    """A (N, T) over seconds and pitches, with a colour bar; `options` go to imshow."""
+    image = ax.imshow(A, **_raster(A, front_end, _pitch_edges(pitches)), **options)
+    _label_pitches(ax, pitches)
+    ax.figure.colorbar(image, ax=ax, label=label)
+
+
+def piano_roll(ax: Axes, Y: ArrayLike, front_end: FrontEnd, pitches: Pitches) -> None:
+    """Y (N, T) over seconds and pitches."""
+    ax.imshow(Y, **_raster(Y, front_end, _pitch_edges(pitches)), cmap=ListedColormap(["white", INK]), vmin=0, vmax=1)
+    _label_pitches(ax, pitches)
+
+
+def _pitch_edges(pitches: Pitches) -> tuple[float, float]:
+    return pitches.lowest - 0.5, pitches.highest + 0.5
+
+
+def _label_pitches(ax: Axes, pitches: Pitches) -> None:
+    octaves = [pitch for pitch in pitches.numbers if pitch % 12 == 0]
+    ax.set_yticks(octaves, [librosa.midi_to_note(pitch) for pitch in octaves])
+    ax.set(xlabel="time (s)", ylabel="pitch")
+
+
+def attribution(ax: Axes, A: ArrayLike, Y: ArrayLike, front_end: FrontEnd, pitches: Pitches) -> None:
+    """Where the activity of A (N, T) lands: on sounding notes, on silent ones, or nowhere.
+
+    A cell's colour says right, wrong or missed by Y (N, T); its strength is the activity, or for a
+    missed note the lack of it, relative to the strongest one per cent.
+    """
+    A, Y = np.asarray(A, float), np.asarray(Y, bool)[..., None]
+    strength = np.clip(A / max(np.quantile(A, 0.99), np.finfo(float).tiny), 0, 1)[..., None]
+    right, wrong, missed = (np.array(to_rgb(colour)) for colour in (RIGHT, WRONG, MISSED))
+    image = np.where(Y, strength * right + (1 - strength) * missed, strength * wrong + (1 - strength))
+    ax.imshow(image, **_raster(A, front_end, _pitch_edges(pitches)))
+    _label_pitches(ax, pitches)
+    handles = [Patch(color=c, label=n) for c, n in ((RIGHT, "right"), (WRONG, "wrong"), (MISSED, "missed"))]
+    ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+
+
+def sounding_notes(ax: Axes, Y: ArrayLike, front_end: FrontEnd, pitches: Pitches) -> None:
+    """Mark on a spectrogram in kilohertz the fundamental of every note of Y (N, T) while it sounds."""
+    for row, pitch in zip(np.asarray(Y), pitches.numbers, strict=True):
+        if row.any():
+            height = np.where(row, librosa.midi_to_hz(pitch) / 1000, np.nan)
+            ax.plot(times(len(row), front_end), height, color="white", linewidth=2)
+
+
+def dictionary(ax: Axes, W: ArrayLike, sources: ArrayLike, front_end: FrontEnd, pitches: Pitches) -> None:
+    """W (K, entries), entries sorted by source (entries,), over pitches and kilohertz, with a colour bar."""
+    top = frequencies(front_end)[-1] / 1000
+    extent = (0, np.shape(W)[1], 0, top)
+    image = ax.imshow(W, extent=extent, origin="lower", aspect="auto", interpolation="nearest")
+    octaves = [pitch for pitch in pitches.numbers if pitch % 12 == 0]
+    first = np.searchsorted(sources, [pitch - pitches.lowest for pitch in octaves])
+    ax.set_xticks(first, [librosa.midi_to_note(pitch) for pitch in octaves])
+    ax.set(xlabel="dictionary entries, sorted by pitch", ylabel="frequency (kHz)")
+    ax.figure.colorbar(image, ax=ax, label="W")
+
+
+def cost_history(ax: Axes, cost: ArrayLike, label: str | None = None) -> None:
+    """The cost J by iteration, on logarithmic axes."""
+    ax.loglog(np.arange(1, len(cost) + 1), cost, label=label)
+    ax.set(xlabel="iteration", ylabel="cost J")
+
+
+def sparsity_curve(ax: Axes, epsilons: ArrayLike, values: ArrayLike, label: str | None = None) -> None:
+    """The share of cells of A that are at most epsilon, over epsilon."""
+    ax.semilogx(epsilons, values, label=label)
+    ax.set(xlabel="ε (activity)", ylabel="share of cells ≤ ε", ylim=(0, 1))
+
+
+def player(caption: str, audio: ArrayLike, sample_rate: int) -> HTML:
+    """A captioned audio player of `audio` (samples,) at its own loudness, as MP3 in the page."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.asarray(audio), sample_rate, format="MP3")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return HTML(
+        f'<figure class="player"><figcaption>{caption}</figcaption>'
+        f'<audio controls preload="none" aria-label="{caption}" src="data:audio/mpeg;base64,{data}"></audio></figure>'
+    )
