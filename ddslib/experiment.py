@@ -89,17 +89,20 @@ class Workspace:
         if self.is_rendered:
             corpus.render(self.root, rendering, self.profile.pitches)
 
-    def frames(self, without: str | None = None) -> Frames:
-        """The training frames of all training pianos but the family of the piano `without`."""
-        instruments = self.instruments.training(without)
-        training = self.profile.training
-        if self.is_rendered:
-            wanted = replace(self.profile.rendering, isol_instruments=instruments, rand_instruments=())
-            self._render(replace(wanted, styles=training.styles))
-        return frame_sets.prepare(
-            self.folder / "frames", self.root, instruments,
-            self.profile.front_end, training, self.profile.pitches,
+    def notes(self, without: str | None = None) -> list[Recording]:
+        """The isolated notes of all training pianos but the family of the piano `without`, by pitch."""
+        instruments, styles = self.instruments.training(without), self.profile.training.styles
+        self._render(
+            replace(self.profile.rendering, isol_instruments=instruments, rand_instruments=(), styles=styles)
         )  # fmt: skip
+        return frame_sets.training_recordings(self.root, instruments, self.profile.training, self.profile.pitches)
+
+    def frames(self, without: str | None = None) -> Frames:
+        """The training frames of those notes."""
+        profile = self.profile
+        return frame_sets.prepare(
+            self.folder / "frames", self.root, self.notes(without), profile.front_end, profile.training, profile.pitches
+        )
 
     def recordings(self, experiment: Experiment) -> list[Recording]:
         """The chords that the experiment joins, the first by number.
@@ -107,7 +110,7 @@ class Workspace:
         Raises `InputError` if the tree holds none of the kind, or fewer than asked for.
         """
         cell = {"polyphony": experiment.polyphony, "intensity": experiment.intensity}
-        if self.is_rendered and not experiment.root:
+        if not experiment.root:
             self._render(
                 replace(
                     self.profile.rendering, isol_instruments=(), rand_instruments=(experiment.instrument,),

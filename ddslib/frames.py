@@ -57,13 +57,17 @@ def training_recordings(
 
 
 def prepare(
-    folder: Path, root: Path, instruments: Sequence[str], front_end: FrontEnd, training: Training, pitches: Pitches
+    folder: Path,
+    root: Path,
+    recordings: Sequence[Recording],
+    front_end: FrontEnd,
+    training: Training,
+    pitches: Pitches,
 ) -> Frames:
-    """The frames of the isolated notes of `instruments` below `root`, from `folder` or made anew.
+    """The active frames of isolated notes below `root`, sorted by pitch; from `folder` or made anew.
 
-    Raises `InputError` where recordings are missing or unusable.
+    Raises `InputError` where a recording is unusable.
     """
-    recordings = training_recordings(root, instruments, training, pitches)
     inputs = signature((path for r in recordings for path in (r.path, r.midi)), root)
     choice = (training.styles, training.thin)  # the split is made later and moves no frame
     store = folder / digest(REVISION, front_end, pitches, choice, inputs)
@@ -75,7 +79,7 @@ def prepare(
     return _read(store)
 
 
-def _write(target: Path, recordings: list[Recording], front_end: FrontEnd, training: Training, pitches: Pitches):
+def _write(target: Path, recordings: Sequence[Recording], front_end: FrontEnd, training: Training, pitches: Pitches):
     counts = []
     with ThreadPoolExecutor() as pool, (target / "values.f32").open("wb") as file:
         bar = tqdm(total=len(recordings), desc="frames", unit="file", disable=None)

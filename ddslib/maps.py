@@ -10,6 +10,7 @@ import logging
 import re
 import struct
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -279,14 +280,15 @@ def disagreements(recording: Recording, tolerance: float = TOLERANCE) -> int:
     return count
 
 
-def warn_of_disagreements(recordings: list[Recording]) -> int:
+def warn_of_disagreements(recordings: Iterable[Recording]) -> int:
     """Log one warning that counts the recordings whose ``.mid`` and ``.txt`` disagree; return the count."""
-    counts = {recording.name: disagreements(recording) for recording in recordings}
-    wrong = [name for name, count in counts.items() if count]
+    recordings = list(recordings)
+    counts = [disagreements(recording) for recording in recordings]
+    wrong = [recording for recording, count in zip(recordings, counts, strict=True) if count]
     if wrong:
         log.warning(
             "%d of %d recordings (%d notes): .mid and .txt onsets differ by more than %g ms, first %s",
-            len(wrong), len(counts), sum(counts.values()), 1000 * TOLERANCE, wrong[0],
+            len(wrong), len(recordings), sum(counts), 1000 * TOLERANCE, wrong[0].path,
         )  # fmt: skip
     return len(wrong)
 

@@ -4,8 +4,9 @@ Every figure function draws on the `ax` that it is given and labels its axes wit
 """
 
 import base64
+import html
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import librosa
 import matplotlib.pyplot as plt
@@ -91,10 +92,11 @@ def attribution(ax: Axes, A: ArrayLike, Y: ArrayLike, front_end: FrontEnd, pitch
     """Where the activity of A (N, T) lands: on sounding notes, on silent ones, or nowhere.
 
     A cell's colour says right, wrong or missed by Y (N, T); its strength is the activity, or for a
-    missed note the lack of it, relative to the strongest one per cent.
+    missed note the lack of it.  It is the square root of the activity relative to the strongest one
+    per cent, so that weak but wrong activity shows.
     """
     A, Y = np.asarray(A, float), np.asarray(Y, bool)[..., None]
-    strength = np.clip(A / max(np.quantile(A, 0.99), np.finfo(float).tiny), 0, 1)[..., None]
+    strength = np.sqrt(np.clip(A / max(np.quantile(A, 0.99), np.finfo(float).tiny), 0, 1))[..., None]
     right, wrong, missed = (np.array(to_rgb(colour)) for colour in (RIGHT, WRONG, MISSED))
     image = np.where(Y, strength * right + (1 - strength) * missed, strength * wrong + (1 - strength))
     ax.imshow(image, **_raster(A, front_end, _pitch_edges(pitches)))
@@ -123,6 +125,17 @@ def dictionary(ax: Axes, W: ArrayLike, sources: ArrayLike, front_end: FrontEnd, 
     ax.figure.colorbar(image, ax=ax, label="W")
 
 
+def components(ax: Axes, H: ArrayLike, front_end: FrontEnd, rows: int = 300) -> None:
+    """H (entries, T) over seconds, the strongest of neighbouring entries where they outnumber `rows`."""
+    H = np.asarray(H)
+    groups = np.array_split(np.arange(len(H)), min(rows, len(H)))
+    strongest = np.stack([H[group].max(axis=0) for group in groups])
+    raster = _raster(strongest, front_end, (0, len(H)))
+    image = ax.imshow(strongest, **raster, vmax=np.quantile(strongest, 0.999))
+    ax.set(xlabel="time (s)", ylabel="entry, sorted by pitch")
+    ax.figure.colorbar(image, ax=ax, label="H", extend="max")
+
+
 def cost_history(ax: Axes, cost: ArrayLike, label: str | None = None) -> None:
     """The cost J by iteration, on logarithmic axes."""
     ax.loglog(np.arange(1, len(cost) + 1), cost, label=label)
@@ -135,12 +148,20 @@ def sparsity_curve(ax: Axes, epsilons: ArrayLike, values: ArrayLike, label: str 
     ax.set(xlabel="ε (activity)", ylabel="share of cells ≤ ε", ylim=(0, 1))
 
 
-def player(caption: str, audio: ArrayLike, sample_rate: int) -> HTML:
-    """A captioned audio player of `audio` (samples,) at its own loudness, as MP3 in the page."""
+def players(sounds: Mapping[str, ArrayLike], sample_rate: int) -> HTML:
+    """A row of audio players, each (samples,) under its caption, as MP3 in the page.
+
+    Sounds keep their own loudness, so those of one row can be compared.
+    """
+    return HTML(f'<div class="players">{"".join(_player(*item, sample_rate) for item in sounds.items())}</div>')
+
+
+def _player(caption: str, audio: ArrayLike, sample_rate: int) -> str:
     buffer = io.BytesIO()
     soundfile.write(buffer, np.asarray(audio), sample_rate, format="MP3")
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return HTML(
-        f'<figure class="player"><figcaption>{caption}</figcaption>'
-        f'<audio controls preload="none" aria-label="{caption}" src="data:audio/mpeg;base64,{data}"></audio></figure>'
+    source = f"data:audio/mpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    label = html.escape(caption)
+    return (
+        f"<figure><figcaption>{label}</figcaption>"
+        f'<audio controls preload="metadata" aria-label="{label}" src="{source}"></audio></figure>'
     )

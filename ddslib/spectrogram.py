@@ -16,7 +16,7 @@ from .maps import Note, Recording, read_audio, read_notes, warn_of_disagreements
 
 
 def magnitude(audio: Tensor, front_end: FrontEnd) -> Tensor:
-    """S = 2 |STFT| / sum(window): a sinusoid's peak is its amplitude.
+    """``S = 2 |STFT| / sum(window)``: a sinusoid's peak is its amplitude (Hann window).
 
     `audio` is (samples,); the result is (K, T) with T = 1 + samples // hop.  The ends are padded
     with silence.
@@ -29,7 +29,7 @@ def magnitude(audio: Tensor, front_end: FrontEnd) -> Tensor:
 
 
 def compress(magnitudes: Tensor, gamma: float) -> Tensor:
-    """X = log(1 + gamma S) / log(1 + gamma): nominally in [0, 1], more where S exceeds 1."""
+    """``X = log(1 + gamma S) / log(1 + gamma)``: nominally in [0, 1], more where S exceeds 1."""
     return torch.log1p(gamma * magnitudes) / np.log1p(gamma)
 
 

@@ -1,0 +1,63 @@
+import pytest
+
+from ddslib.config import PROFILES, InputError, load_profile
+
+
+def test_every_profile_loads():
+    profiles = {path.stem: load_profile(path.stem) for path in PROFILES.glob("*.yaml")}
+    assert set(profiles) == {"smoke", "laptop", "paper"}
+    for name, profile in profiles.items():
+        assert profile.name == name
+        assert not set(profile.rendered_instruments.training()) & set(profile.rendered_instruments.test)
+        assert not any(code.startswith("ENSTDk") for code in profile.maps_instruments.training())
+    assert profiles["paper"].front_end.bins == 1024
+    assert len(profiles["laptop"].pitches.numbers) == 60
+
+
+def write(tmp_path, text):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_profile_extends_another_section_by_section(tmp_path):
+    mine = load_profile(write(tmp_path, "extends: laptop\nfront_end: {bins: 100}\n"))
+    laptop = load_profile("laptop")
+    assert (mine.name, mine.front_end.bins, mine.front_end.hop) == ("mine", 100, laptop.front_end.hop)
+    assert mine.nmf == laptop.nmf
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("extends: laptop\nfront_end: {binz: 100}", r"mine\.yaml: front_end\.binz: .*[Uu]nexpected"),
+        ("extends: laptop\nfront_end: {bins: many}", r"front_end\.bins: .*integer.*'many'"),
+        ("extends: laptop\nfront_end: {bins: '100'}", r"front_end\.bins: .*integer"),
+        ("extends: laptop\nfront_end: {bins: 1025}", "bins is 1025, expected at most n_fft / 2 = 1024"),
+        ("extends: laptop\ntraining: {styles: [NO]}", r"training\.styles\.0: .*False"),
+        ("extends: laptop\nnmf: {step_size: -1.0}", r"nmf\.step_size: .*greater than 0"),
+        ("extends: laptop\npitches: {lowest: 70, highest: 60}", "lowest is 70, above highest"),
+        ("extends: laptop\nspectrum: {}", "spectrum: .*[Uu]nexpected"),
+        ("seed: 0", r"front_end: .*(required|missing)"),
+        ("- a list", "expected a mapping"),
+        ("a: [", "not readable as YAML"),
+        ("extends: nowhere", "'nowhere' not found; expected .* laptop"),
+    ],
+)
+def test_bad_profiles_are_errors_that_name_file_and_key(tmp_path, text, message):
+    with pytest.raises(InputError, match=message):
+        load_profile(write(tmp_path, text))
+
+
+def test_single_keys_are_overridden_by_their_dotted_name():
+    assert load_profile("smoke", {"evaluation.polyphony": 3}).evaluation.polyphony == 3
+    with pytest.raises(InputError, match=r"no key 'evaluation\.poly'"):
+        load_profile("smoke", {"evaluation.poly": 3})
+    with pytest.raises(InputError, match=r"evaluation\.polyphony"):
+        load_profile("smoke", {"evaluation.polyphony": "3"})
+
+
+def test_leaving_out_a_piano_leaves_out_its_family(smoke):
+    instruments = smoke.rendered_instruments
+    assert instruments.training(without="CsGMGrnd") == ("FlR3P200", "FlR3ElGr", "FlMoMell")
+    assert len(instruments.training(without="MsGnStCl")) == 5

@@ -1,0 +1,195 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from sklearn.decomposition import non_negative_factorization
+
+from ddslib.config import Fit
+from ddslib.decomposition import _Schedule, decompose
+from ddslib.dictionaries import Dictionary, Penalty, SampleDictionary
+
+FIT = Fit(iterations=400, step_size=0.01, positivity="projection", likelihood_weight=0.0)
+
+
+def random(generator, *shape):
+    return torch.rand(*shape, dtype=torch.float64, generator=generator)
+
+
+def identity_sources(entries):
+    return torch.arange(entries)
+
+
+def test_activations_of_an_exact_mixture_are_recovered(generator):
+    W = torch.eye(12, 8, dtype=torch.float64) + 0.2 * random(generator, 12, 8)
+    H = random(generator, 8, 20) * (random(generator, 8, 20) > 0.5)
+    dictionary = SampleDictionary(W.T, identity_sources(8), 8)
+    result = decompose(W @ H, dictionary, replace(FIT, iterations=3000))
+    assert torch.allclose(result.H, H, atol=2e-3)
+    assert torch.allclose(result.A, H * W.norm(dim=0)[:, None], atol=4e-3)
+    assert result.cost[-1] < 0.01 * result.cost[0]
+
+
+def test_the_error_is_that_of_scikit_learn_within_one_per_cent(generator):
+    W, X = random(generator, 40, 100) ** 3, random(generator, 40, 15)
+    result = decompose(X, SampleDictionary(W.T, identity_sources(100), 100), replace(FIT, iterations=2000))
+    H, _, _ = non_negative_factorization(
+        X.T.numpy(), W=None, H=W.T.numpy(), n_components=100, init="random", update_H=False,
+        solver="cd", tol=1e-10, max_iter=20000, random_state=0,
+    )  # fmt: skip
+    reference = float((X - W @ torch.from_numpy(H.T)).norm())
+    assert float(result.cost[-1]) == pytest.approx(reference, rel=0.01)
+
+
+def test_the_history_ends_with_the_cost_of_what_is_returned(generator):
+    X = random(generator, 8, 6)
+    dictionary = SampleDictionary(random(generator, 30, 8), identity_sources(30), 30)
+    result = decompose(X, dictionary, replace(FIT, iterations=30))
+    assert result.iterations == 30
+    assert float(result.cost[-1]) == pytest.approx(float((X - result.X_hat).norm()))
+    assert torch.allclose(result.X_hat, dictionary.mix(result.H))
+    assert torch.equal(result.cost, result.distance)
+    assert (result.H >= 0).all()
+
+
+def test_a_silent_mixture_needs_no_activity(generator):
+    dictionary = SampleDictionary(random(generator, 30, 8), identity_sources(30), 30)
+    result = decompose(torch.zeros(8, 4, dtype=torch.float64), dictionary, replace(FIT, iterations=300))
+    assert torch.isfinite(result.H).all()
+    assert float(result.cost[-1]) < 0.05
+
+
+class DecodedDictionary(Dictionary):
+    """The smallest dictionary with codes: W = max(0, B z), likely where z is near zero."""
+
+    def __init__(self, basis, entries, generator):
+        self._basis = basis  # (K, D)
+        self.codes = torch.randn(basis.shape[1], entries, dtype=basis.dtype, generator=generator)
+        self.refreshed = 0
+
+    def refresh(self):
+        self.refreshed += 1
+        self._leaf = self.codes.detach().requires_grad_()
+        self._graph = (self._basis @ self._leaf).clamp(min=0)
+        self._W = self._graph.detach()
+
+    def start(self, X, generator=None):
+        return torch.rand(self.codes.shape[1], X.shape[1], dtype=X.dtype, generator=generator)
+
+    def mix(self, H):
+        return self._W @ H
+
+    def correlate(self, G):
+        return self._W.T @ G
+
+    def pull_back(self, G, H):
+        return torch.autograd.grad(self._graph, self._leaf, G @ H.T)[0]
+
+    def penalty(self, H):
+        weights = H.sum(dim=1)
+        energy = self.codes.pow(2).sum(dim=0) / 2
+        return Penalty((weights * energy).sum(), energy[:, None].expand_as(H), weights * self.codes)
+
+    def attribute(self, H):
+        return self._W.norm(dim=0)[:, None] * H
+
+    def entries(self, source):
+        return self._W[:, source : source + 1]
+
+    def parameters(self):
+        return self._basis.numel()
+
+
+def decoded(generator, entries=4):
+    return DecodedDictionary(random(generator, 10, 3), entries, generator)
+
+
+@pytest.mark.parametrize("positivity", ["projection", "relu"])
+def test_codes_are_searched_along_with_the_activations(generator, positivity):
+    dictionary = decoded(generator)
+    X, before = random(generator, 10, 12), dictionary.codes.clone()
+    fit = replace(FIT, positivity=positivity, likelihood_weight=1e-3)
+    result = decompose(X, dictionary, fit, generator=generator)
+    assert result.cost[-1] < 0.6 * result.cost[0]
+    assert not torch.equal(dictionary.codes, before)
+    assert (result.H >= 0).all()
+    assert (result.cost > result.distance).all()
+    assert dictionary.refreshed == result.iterations + 1
+
+
+def test_one_iteration_is_one_adam_step_of_each_variable_along_the_gradient_of_j(generator):
+    dictionary = decoded(generator)
+    X, H = random(generator, 10, 6), random(generator, 4, 6)
+    weight, step = 0.3, 0.01
+    codes = dictionary.codes.clone().requires_grad_()
+
+    def cost(H, codes):
+        W = (dictionary._basis @ codes).clamp(min=0)
+        return (X - W @ H).norm() + weight * (H.sum(dim=1) * codes.pow(2).sum(dim=0) / 2).sum()
+
+    leaf = H.clone().requires_grad_()
+    expected_H = leaf.detach() - step * torch.autograd.grad(cost(leaf, codes), leaf)[0].sign()
+    moved = expected_H.clamp(min=0)  # the first Adam step has the size of the step and the sign of the gradient
+    expected_codes = codes.detach() - step * torch.autograd.grad(cost(moved, codes), codes)[0].sign()
+
+    fit = Fit(iterations=1, step_size=step, positivity="projection", likelihood_weight=weight)
+    result = decompose(X, dictionary, fit, H=H)
+    assert torch.allclose(result.H, moved, atol=1e-6)
+    assert torch.allclose(dictionary.codes, expected_codes, atol=1e-6)
+    assert float(result.cost[0]) == pytest.approx(float(cost(moved, codes).detach()), rel=1e-6)
+
+
+def test_with_fixed_codes_and_no_penalty_the_search_is_that_of_nmf(generator):
+    dictionary = decoded(generator)
+    X, H = random(generator, 10, 6), random(generator, 4, 6)
+    dictionary.refresh()
+    dictionary.codes, dictionary.refresh = None, lambda: None
+    fixed = SampleDictionary(dictionary._W.T, identity_sources(4), 4)
+    ours, nmf = (decompose(X, d, FIT, H=H) for d in (dictionary, fixed))
+    assert torch.allclose(ours.H, nmf.H)
+    assert torch.allclose(ours.cost, nmf.cost)
+
+
+def test_under_relu_an_activation_below_zero_gets_no_gradient_and_stays_silent(generator):
+    W = random(generator, 10, 4) + 0.1
+    X, H = W @ torch.ones(4, 6, dtype=torch.float64), torch.ones(4, 6, dtype=torch.float64)
+    H[2] = -0.05
+    dictionary = SampleDictionary(W.T, identity_sources(4), 4)
+    assert (decompose(X, dictionary, replace(FIT, positivity="relu"), H=H).H[2] == 0).all()
+    assert (decompose(X, dictionary, replace(FIT, positivity="projection"), H=H).H[2] > 0.5).all()
+
+
+def schedule(costs):
+    """Step sizes after each cost, and after how many costs the search ended."""
+    optimiser = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    rule, steps = _Schedule([optimiser]), []
+    for number, cost in enumerate(costs, start=1):
+        over = rule.is_over(cost)
+        steps.append(rule.step_size)
+        if over:
+            return steps, number
+    return steps, None
+
+
+def test_steps_are_halved_after_more_than_ten_iterations_above_the_best():
+    falling_but_worse = [1.0, *(3 - 0.01 * n for n in range(30))]
+    steps, ended = schedule(falling_but_worse)
+    assert steps[10] == 1.0
+    assert steps[11] == 0.5
+    assert steps[21] == 0.5
+    assert steps[22] == 0.25
+    assert ended is None
+
+
+def test_a_better_cost_resets_the_count():
+    steps, _ = schedule([1.0, *[2 - 0.01 * n for n in range(10)], 0.9, *[2 - 0.01 * n for n in range(10)]])
+    assert steps[-1] == 1.0
+
+
+def test_the_search_ends_when_the_cost_stands_still():
+    assert schedule([1.0, 0.5, 0.5])[1] == 3
+
+
+def test_the_search_ends_after_more_than_a_hundred_iterations_without_a_fall():
+    rising = [1.0 + 0.001 * n for n in range(300)]
+    assert schedule(rising)[1] == 102
+    assert schedule([*rising[:100], 0.9, *rising[:100]])[1] is None

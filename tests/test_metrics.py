@@ -1,0 +1,108 @@
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from ddslib import metrics
+
+A = np.array([[2.0, 0.0, 1.0], [1.0, 0.0, 0.0], [1.0, 0.0, 3.0]])
+Y = np.array([[1, 1, 0], [0, 0, 1], [1, 0, 1]])
+SILENT = np.zeros_like(A)
+
+
+def test_precision_of_source_attribution_by_hand():
+    assert metrics.precision_of_source_attribution(A, Y) == float(Fraction(2 + 1 + 3, 8))
+    assert metrics.precision_of_source_attribution(7 * A, Y) == pytest.approx(6 / 8)
+    assert metrics.precision_of_source_attribution(torch.tensor(A), torch.tensor(Y)) == 6 / 8
+    assert metrics.precision_of_source_attribution(Y.astype(float), Y) == 1
+
+
+def test_frame_mean_leaves_out_and_counts_frames_without_activity():
+    value, left_out = metrics.frame_precision_of_source_attribution(A, Y)
+    assert value == pytest.approx((3 / 4 + 3 / 4) / 2)
+    assert left_out == 1
+
+
+def test_all_activity_on_one_right_note_has_full_precision_but_is_no_transcription():
+    lonely = SILENT.copy()
+    lonely[0, 0] = 1
+    assert metrics.precision_of_source_attribution(lonely, Y) == 1
+    assert metrics.average_precision(lonely, Y) < 0.7
+
+
+def test_sparsity_by_hand():
+    assert metrics.sparsity(A, 0.0) == pytest.approx(4 / 9)
+    assert metrics.sparsity(A, 1.0) == pytest.approx(7 / 9)
+    assert metrics.sparsity(A, 3.0) == 1
+
+
+def test_relative_error_by_hand():
+    X = np.array([[3.0, 4.0]])
+    assert metrics.relative_error(X, X) == 0
+    assert metrics.relative_error(X, np.array([[3.0, 1.0]])) == pytest.approx(3 / 5)
+    with pytest.raises(ValueError, match=r"shape \(1, 1\), expected \(1, 2\)"):
+        metrics.relative_error(X, np.ones((1, 1)))
+    with pytest.raises(ValueError, match="zero everywhere"):
+        metrics.relative_error(0 * X, X)
+
+
+def test_average_precision_by_hand():
+    # Ranked: 3 (right), 2 (right), then a tie of three ones, one of them right, then the rest with two right.
+    expected = Fraction(2, 5) + Fraction(1, 5) * Fraction(3, 5) + Fraction(2, 5) * Fraction(5, 9)
+    assert metrics.average_precision(A, Y) == pytest.approx(float(expected))
+
+
+def test_average_precision_per_frame_is_deaf_to_loudness():
+    Y = np.array([[1, 1], [0, 0]])
+    quiet_frame = np.array([[10.0, 0.1], [5.0, 0.05]])
+    assert metrics.average_precision(quiet_frame, Y) < 1
+    assert metrics.average_precision(quiet_frame, Y, per_frame=True) == 1
+
+
+def test_detection_by_hand():
+    precision, recall, f = metrics.precision_recall_f(A, Y, threshold=1.0)
+    assert (precision, recall) == (pytest.approx(3 / 5), pytest.approx(3 / 5))
+    assert f == pytest.approx(3 / 5)
+    assert metrics.precision_recall_f(A, Y, threshold=9.0) == (0, 0, 0)
+
+
+def test_the_best_threshold_is_the_best_of_all():
+    draws = np.random.default_rng(0)
+    Y = draws.random((12, 40)) < 0.2
+    A = draws.random((12, 40)) + 0.4 * Y
+    best = metrics.precision_recall_f(A, Y, metrics.best_threshold(A, Y)).f_measure
+    assert best == pytest.approx(max(metrics.precision_recall_f(A, Y, value).f_measure for value in A.ravel()))
+
+
+@pytest.mark.parametrize(
+    "measure", [metrics.precision_of_source_attribution, metrics.frame_precision_of_source_attribution]
+)
+def test_a_share_of_nothing_is_undefined(measure):
+    with pytest.raises(ValueError, match="undefined"):
+        measure(SILENT, Y)
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [metrics.average_precision, metrics.best_threshold, lambda A, Y: metrics.precision_recall_f(A, Y, 1.0)],
+)
+def test_without_a_sounding_note_recall_is_undefined(measure):
+    with pytest.raises(ValueError, match="Y is zero everywhere"):
+        measure(A, 0 * Y)
+
+
+@pytest.mark.parametrize(
+    ("activations", "roll", "message"),
+    [
+        (-A, Y, "negative or not finite"),
+        (A * np.nan, Y, "negative or not finite"),
+        (A, Y[:2], r"shape \(2, 3\), expected that of A, \(3, 3\)"),
+        (A, 2 * Y, "binary"),
+        (np.ones(3), Y, r"shape \(3,\), expected \(sources, frames\)"),
+        (np.ones((3, 0)), Y, "not empty"),
+    ],
+)
+def test_bad_input_is_an_error_not_a_number(activations, roll, message):
+    with pytest.raises(ValueError, match=message):
+        metrics.precision_of_source_attribution(activations, roll)
