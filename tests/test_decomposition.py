@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -143,6 +144,7 @@ def test_with_fixed_codes_and_no_penalty_the_search_is_that_of_nmf(generator):
     X, H = random(generator, 10, 6), random(generator, 4, 6)
     dictionary.refresh()
     dictionary.codes, dictionary.refresh = None, lambda: None
+    dictionary.penalty = partial(Dictionary.penalty, dictionary)
     fixed = SampleDictionary(dictionary._W.T, identity_sources(4), 4)
     ours, nmf = (decompose(X, d, FIT, H=H) for d in (dictionary, fixed))
     assert torch.allclose(ours.H, nmf.H)

@@ -13,7 +13,7 @@ COLUMNS = """
 profile method instrument polyphony intensity chords frames bins components iterations likelihood_weight positivity
 mixing sparsity_weight seed psa frame_psa sparsity average_precision average_precision_per_frame precision recall
 f_measure relative_error cost seconds parameters device version
-""".split()
+""".split()  # noqa: SIM905
 
 
 @pytest.fixture(scope="module")
