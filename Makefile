@@ -1,10 +1,10 @@
-# make book | test | serve | setup | clean
+# make book | test | serve | setup | unlock | clean
 #   PROFILE=smoke|laptop|paper (or a .yaml of yours)   MAPS_ROOT=/path/to/MAPS   CORES=n   PYTHON=python3.12
 
 PYTHON    ?= python3
 PROFILE   ?= laptop
 MAPS_ROOT ?=
-CORES     ?= $(shell nproc)
+CORES     ?= $(shell getconf _NPROCESSORS_ONLN)
 PORT      ?= 8000
 
 VENV  := .venv
@@ -13,18 +13,18 @@ TEST  := work/test
 PAGES := site/_build/html
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-SNAKEMAKE := snakemake --snakefile workflow/Snakefile --cores $(CORES) --quiet rules --config
+SNAKEMAKE := $(VENV)/bin/snakemake --snakefile workflow/Snakefile --cores $(CORES) --rerun-incomplete --quiet rules --config
 
-.PHONY: book test serve setup clean
+.PHONY: book test serve setup unlock clean
 
 book: setup
 	$(SNAKEMAKE) profile=$(PROFILE) work=$(WORK) maps_root="$(MAPS_ROOT)"
 	@echo "The book is ready.  Open $(WORK)/$(PAGES)/index.html or run: make serve"
 
 test: setup
-	ruff check .
-	ruff format --check .
-	pytest -n $(CORES)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/pytest --numprocesses $(CORES) --dist loadfile
 	rm -rf $(TEST)
 	$(SNAKEMAKE) profile=smoke work=$(TEST) recompute=yes
 
@@ -39,6 +39,9 @@ $(VENV)/installed: requirements.txt pyproject.toml workflow/system_packages.sh
 	$(VENV)/bin/pip install --quiet --requirement requirements.txt
 	$(VENV)/bin/pip install --quiet --no-deps --editable .
 	touch $@
+
+unlock: setup
+	$(SNAKEMAKE) profile=$(PROFILE) work=$(WORK) --unlock
 
 clean:
 	rm -rf work .snakemake $(VENV) *.egg-info

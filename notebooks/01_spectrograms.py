@@ -57,9 +57,7 @@ training = workspace.instruments.training()
 notes = workspace.notes()
 chords = workspace.recordings(experiment)
 print(f"{len(notes)} isolated notes of {len(training)} pianos: {', '.join(training)}")
-print(
-    f"{len(chords)} chords of a piano that no method has heard: {experiment.instrument}"
-)
+print(f"{len(chords)} chords of a piano not heard in training: {experiment.instrument}")
 
 # %% [markdown]
 # Listen first. Three times the same key, struck with different force, on one of the training pianos.
@@ -67,11 +65,8 @@ print(
 
 # %%
 def find_note(instrument: str, pitch: int, loudness: str) -> maps.Recording:
-    return next(
-        n
-        for n in notes
-        if (n.instrument, n.pitch, n.loudness) == (instrument, pitch, loudness)
-    )
+    wanted = (instrument, pitch, loudness)
+    return next(n for n in notes if (n.instrument, n.pitch, n.loudness) == wanted)
 
 
 def read(recording: maps.Recording) -> np.ndarray:
@@ -79,11 +74,9 @@ def read(recording: maps.Recording) -> np.ndarray:
 
 
 C4 = 60
-strokes = {"soft": "P", "medium": "M", "loud": "F"}
-sounds = {
-    f"C4, {word}": read(find_note(training[0], C4, mark))
-    for word, mark in strokes.items()
-}
+sounds = {}
+for word, mark in {"soft": "P", "medium": "M", "loud": "F"}.items():
+    sounds[f"C4, {word}"] = read(find_note(training[0], C4, mark))
 plots.players(sounds, front_end.sample_rate)
 
 # %% [markdown]
@@ -201,9 +194,7 @@ plt.show()
 rate = front_end.sample_rate / front_end.hop
 minutes = 10
 drift = minutes * 60 * (rate - int(rate)) / rate
-print(
-    f"with {int(rate)} frames a second, labels are off by {drift:.1f} s after {minutes} minutes"
-)
+print(f"labels at {int(rate)} frames a second: {drift:.1f} s off after {minutes} minutes")
 
 # %% [markdown]
 # **The pedal.** With the sustain pedal down, a note goes on after its key is released. The `key` rule ends the note
@@ -254,7 +245,7 @@ def two_notes() -> tuple[torch.Tensor, torch.Tensor]:
 
 # %%
 def best_scaled(mixture: torch.Tensor, parts: torch.Tensor) -> torch.Tensor:
-    """Each frame of (K, T) by the best combination of the same frame of parts (2, K, T)."""
+    """Every frame of (K, T) as the best combination of that frame of parts (2, K, T)."""
     fitted = torch.zeros_like(mixture)
     for t in range(mixture.shape[1]):
         W = parts[:, :, t].T

@@ -56,26 +56,26 @@ experiment = workspace.experiment(
     chords=chords,
 )
 front_end, pitches = profile.front_end, profile.pitches
-print(
-    f"{experiment.chords} chords of {experiment.instrument}, P{experiment.polyphony}, {experiment.intensity}"
-)
+cell = f"P{experiment.polyphony}, {experiment.intensity}"
+print(f"{experiment.chords} chords of {experiment.instrument}, {cell}")
 
 # %% [markdown]
-# ## The dictionary: every frame that was ever heard
+# ## The dictionary: everything that was heard
 #
 # NMF explains a spectrogram as a product of two matrices without negative entries:
 #
 # $$ \mathbf{X} \approx \mathbf{W} \mathbf{H}, \qquad \mathbf{W} \ge 0, \quad \mathbf{H} \ge 0 $$
 #
 # A column of $\mathbf{W}$ is a *dictionary entry*: a spectrum. A row of $\mathbf{H}$ says how strong that entry is in
-# each frame. Usually both are searched for. Here $\mathbf{W}$ is given: its columns are *all* frames of the isolated
-# notes of the training pianos. Each entry therefore belongs to a known note, its *source*.
+# each frame. Usually both are searched for. Here $\mathbf{W}$ is given: its columns are *all* stored frames of the
+# isolated notes of the training pianos. Each entry therefore belongs to a known note, its *source*.
 
 # %%
 frames = workspace.frames(without=experiment.instrument)
 M, K = frames.values.shape
 N = len(pitches.numbers)
 print(f"M = {M} entries of K = {K} bins, for N = {N} notes: about {M // N} for each")
+print(f"stored is one in {profile.training.thin} frames")
 assert set(frames.sources) == set(range(N))
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The dictionary W, thinned to 600 entries and sorted by pitch. Partials rise from left to right; within a note, entries differ by piano, loudness and age of the sound.", "name": "fig-dictionary"}, "image": {"alt": "An image of spectra side by side, sorted by pitch: bright lines, the partials, rise from the lower left to the upper right."}}
@@ -92,14 +92,11 @@ plt.show()
 # %%
 mixture = workspace.snippet(experiment)
 X, Y = mixture.X, mixture.Y
-print(
-    f"X: {X.shape[0]} bins × {X.shape[1]} frames; {Y.sum(0).float().mean():.2f} notes sound in a frame"
-)
-listen = [
-    maps.read_audio(recording.path, front_end.sample_rate)
-    for recording in mixture.recordings[:4]
-]
-plots.players({"the first four chords": np.concatenate(listen)}, front_end.sample_rate)
+print(f"X has {X.shape[0]} bins × {X.shape[1]} frames")
+print(f"{Y.sum(0).float().mean():.2f} notes sound in a frame")
+rate = front_end.sample_rate
+sounds = [maps.read_audio(recording.path, rate) for recording in mixture.recordings[:4]]
+plots.players({"the first four chords": np.concatenate(sounds)}, rate)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The snippet: its log-magnitude spectrogram X and its piano roll Y.", "name": "fig-snippet"}, "image": {"alt": "Above, a spectrogram of chords joined to eight seconds; below, the piano roll of the same frames with the notes of each chord as short bars."}}
 figure, axes = plt.subplots(2, 1, figsize=(9, 5), sharex=True)
@@ -221,9 +218,8 @@ assert psa > chance
 epsilons = np.logspace(-4, -1, 40)
 curve = [metrics.sparsity(A, epsilon) for epsilon in epsilons]
 epsilon = profile.evaluation.epsilon
-print(
-    f"sparsity at ε = {epsilon:g}: {metrics.sparsity(A, epsilon):.3f}; of Y itself: {1 - chance:.3f}"
-)
+print(f"sparsity at ε = {epsilon:g}: {metrics.sparsity(A, epsilon):.3f}")
+print(f"sparsity of Y itself: {1 - chance:.3f}")
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Sparsity over ε. The dotted line is what the piano roll itself would score.", "name": "fig-nmf-sparsity"}, "image": {"alt": "A rising curve of the share of nearly silent cells over epsilon on a logarithmic axis, below a dotted line near one."}}
 figure, ax = plt.subplots(figsize=(6, 2.8))
@@ -260,16 +256,15 @@ print(
 # All of it in one row. The comparison of the methods is made of such rows.
 
 # %%
-measures = ["psa", "frame_psa", "sparsity", "average_precision", "average_precision_per_frame",
-            "precision", "recall", "f_measure", "relative_error"]  # fmt: skip
-table = pd.DataFrame([row])[
-    ["method", "instrument", "polyphony", "intensity", "frames", *measures]
-]
-print(table.round(3).T.to_string(header=False))
+elsewhere = ["seconds", "device", "version", "parameters", "cost"]
+table = pd.Series(row).drop(elsewhere).dropna()
+print(table.map(lambda v: f"{v:.3f}" if isinstance(v, float) else v).to_string())
 
 # %% tags=["nbval-ignore-output"]
-print(f"{1000 * row['seconds'] / row['iterations']:.0f} ms an iteration on {row['device']}, "
-      f"{row['parameters'] / 1e6:.1f} million numbers in W")  # fmt: skip
+print(
+    f"{1000 * row['seconds'] / row['iterations']:.0f} ms an iteration on {row['device']}"
+)
+print(f"{row['parameters'] / 1e6:.1f} million numbers in W")
 
 # %% [markdown]
 # ## What was learnt
