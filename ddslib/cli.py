@@ -6,6 +6,8 @@ import logging
 import sys
 from collections.abc import Sequence
 
+import yaml
+
 from .config import InputError, load_profile
 
 
@@ -49,16 +51,27 @@ def _parser() -> argparse.ArgumentParser:
 
     for command in (render, frames, evaluate):
         command.add_argument("--profile", default="laptop", help="name in profiles/, or a .yaml file")
+        command.add_argument(
+            "--set", action="append", default=[], type=_setting, dest="settings", metavar="KEY=VALUE",
+            help="one key of the profile, such as nmf.iterations=100; may be repeated",
+        )  # fmt: skip
         command.add_argument("--work", default=None, help="folder for what is computed (default: work/PROFILE)")
         command.add_argument("--maps-root", default="", help="real MAPS in place of the rendered corpus")
         command.add_argument("--device", default="auto")
     return parser
 
 
+def _setting(text: str) -> tuple[str, object]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected KEY=VALUE")
+    return key, yaml.safe_load(value)
+
+
 def _workspace(options: argparse.Namespace):
     from .experiment import Workspace  # here, so that `ddslib maps` and --help need not wait for torch
 
-    profile = load_profile(options.profile)
+    profile = load_profile(options.profile, dict(options.settings))
     return Workspace(profile, options.work or f"work/{profile.name}", options.maps_root, options.device)
 
 

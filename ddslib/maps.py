@@ -145,7 +145,8 @@ def find_recordings(root: str | Path, **criteria: Any) -> list[Recording]:
 
     A criterion is a field's value or a tuple, list or range of allowed values, for example
     ``find_recordings(root, set="RAND", polyphony=2, intensity="I32-96", instrument="ENSTDkCl")``.
-    Raises `InputError` for an unknown field or where nothing matches.
+    Raises `InputError` for an unknown field or where nothing matches; of a tuple or list, values that
+    match nothing are named in a warning.
     """
     unknown = criteria.keys() - {field.name for field in fields(Recording)}
     if unknown:
@@ -153,11 +154,16 @@ def find_recordings(root: str | Path, **criteria: Any) -> list[Recording]:
     recordings = all_recordings(root)
     for name, allowed in criteria.items():
         values = allowed if isinstance(allowed, tuple | list | range) else (allowed,)
-        remaining = [r for r in recordings if getattr(r, name) in values]
-        if not remaining:
-            present = sorted({str(getattr(r, name)) for r in recordings})
-            raise InputError(f"{root}: no recording with {name} = {allowed}; it holds {', '.join(present)}")
-        recordings = remaining
+        present = {getattr(r, name) for r in recordings}
+        recordings = [r for r in recordings if getattr(r, name) in values]
+        if not recordings:
+            there = ", ".join(sorted(map(str, present)))
+            raise InputError(f"{root}: no recording with {name} = {allowed}; it holds {there}")
+        absent = set(values) - present
+        if absent and not isinstance(values, range):
+            log.warning(
+                "%s: no recording with %s = %s; going on without", root, name, ", ".join(sorted(map(str, absent)))
+            )
     return recordings
 
 

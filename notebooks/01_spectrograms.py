@@ -24,6 +24,7 @@
 
 # %% tags=["parameters"]
 profile = "laptop"  # a name in profiles/ or the path of a .yaml file
+settings = {}  # single keys of the profile, such as {"nmf.iterations": 100}
 work_dir = "../work/laptop"  # where everything computed is kept
 maps_root = ""  # real MAPS in place of the rendered corpus
 device = "auto"  # CUDA where there is one, else the CPU
@@ -40,7 +41,7 @@ from ddslib.config import load_profile
 from ddslib.experiment import Workspace
 
 plots.use_style()
-profile = load_profile(profile)
+profile = load_profile(profile, settings)
 workspace = Workspace(profile, work_dir, maps_root, device)
 front_end, pitches = profile.front_end, profile.pitches
 

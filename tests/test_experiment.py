@@ -109,6 +109,8 @@ def test_the_command_line_prints_the_row(workspace, row, capsys):
     arguments = ["--profile", "smoke", "--work", str(workspace.folder), "--device", "cpu"]
     assert cli.main(["evaluate", *arguments]) == 0
     assert json.loads(capsys.readouterr().out) == row
+    assert cli.main(["evaluate", *arguments, "--set", "nmf.iterations=3", "--chords", "2"]) == 0
+    assert json.loads(capsys.readouterr().out)["iterations"] == 3
     assert cli.main(["maps", str(workspace.root)]) == 0
     listing = capsys.readouterr().out
     assert "CsGMCP70    ISOL       36" in listing
@@ -121,6 +123,7 @@ def test_the_command_line_prints_the_row(workspace, row, capsys):
     [
         (["maps", "nowhere"], "nowhere: no such folder"),
         (["evaluate", "--profile", "large"], "'large' not found"),
+        (["evaluate", "--profile", "smoke", "--set", "nmf.iterations=many"], "nmf.iterations: "),
         (["evaluate", "--profile", "smoke", "--maps-root", "nowhere"], "nowhere: no such folder"),
     ],
 )

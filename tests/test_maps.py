@@ -105,6 +105,14 @@ def test_criteria_that_match_nothing_name_what_is_there(tmp_path):
         maps.find_recordings(tmp_path, loudnes="P")
 
 
+def test_values_that_match_nothing_among_others_are_named_in_a_warning(tmp_path, caplog):
+    write_recording(tmp_path, "MAPS_RAND_P2_M36-95_I32-96_S0_n1_CODE1234")
+    with caplog.at_level(logging.WARNING):
+        assert len(maps.find_recordings(tmp_path, instrument=("CODE1234", "CODE5678"), polyphony=range(9))) == 1
+    assert "no recording with instrument = CODE5678" in caplog.text
+    assert len(caplog.records) == 1
+
+
 def recording_of(tmp_path, keys, pedal=()):
     path = write_recording(tmp_path, "MAPS_MUS-test_CODE1234", keys, seconds=3)
     write_midi(path.with_suffix(".mid"), keys, pedal)
