@@ -243,5 +243,6 @@ def _save(result: Decomposition, path: Path, provenance: dict[str, Any]) -> None
 
 
 def _load(path: Path, device: torch.device) -> Decomposition:
-    tensors = load_file(path, device=str(device))
-    return Decomposition(**tensors | {"seconds": float(tensors["seconds"])})
+    tensors = load_file(path)
+    matrices = {name: tensors[name].to(device) for name in ("H", "A", "X_hat")}
+    return Decomposition(**tensors | matrices | {"seconds": float(tensors["seconds"])})

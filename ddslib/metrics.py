@@ -23,19 +23,20 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
 
-def _array(values: ArrayLike) -> np.ndarray:
+def as_array(values: ArrayLike) -> np.ndarray:
+    """Values as a numpy array, fetched from whatever device they are on."""
     return np.asarray(values.cpu() if hasattr(values, "cpu") else values)
 
 
 def _validated(A: ArrayLike, Y: ArrayLike | None = None) -> tuple[np.ndarray, np.ndarray | None]:
-    A = _array(A).astype(np.float64)
+    A = as_array(A).astype(np.float64)
     if A.ndim != 2 or A.size == 0:
         raise ValueError(f"A has shape {A.shape}, expected (sources, frames), not empty")
     if not np.isfinite(A).all() or (A < 0).any():
         raise ValueError("A holds values that are negative or not finite; expected activations >= 0")
     if Y is None:
         return A, None
-    Y = _array(Y)
+    Y = as_array(Y)
     if Y.shape != A.shape:
         raise ValueError(f"Y has shape {Y.shape}, expected that of A, {A.shape}")
     if not np.isin(Y, (0, 1)).all():
@@ -80,7 +81,7 @@ def sparsity(A: ArrayLike, epsilon: float) -> float:
 
 def relative_error(X: ArrayLike, X_hat: ArrayLike) -> float:
     """‖X − X̂‖ / ‖X‖ in the Frobenius norm.  Raises ValueError where X is zero or the shapes differ."""
-    X, X_hat = _array(X).astype(np.float64), _array(X_hat).astype(np.float64)
+    X, X_hat = as_array(X).astype(np.float64), as_array(X_hat).astype(np.float64)
     if X.shape != X_hat.shape:
         raise ValueError(f"the reconstruction has shape {X_hat.shape}, expected {X.shape}")
     if not X.any():

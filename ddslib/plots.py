@@ -20,6 +20,7 @@ from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
 from .config import FrontEnd, Pitches
+from .metrics import as_array
 from .spectrogram import frequencies, times
 
 INK, RIGHT, WRONG, MISSED = "#222831", "#00798c", "#d1495b", "#edae49"
@@ -43,7 +44,7 @@ def use_style() -> None:
 
 def waveform(ax: Axes, audio: ArrayLike, sample_rate: int) -> None:
     """Amplitude of `audio` (samples,) over seconds."""
-    ax.plot(np.arange(len(audio)) / sample_rate, audio, linewidth=0.5)
+    ax.plot(np.arange(len(audio)) / sample_rate, as_array(audio), linewidth=0.5)
     ax.set(xlabel="time (s)", ylabel="amplitude")
     ax.margins(x=0)
 
@@ -51,6 +52,7 @@ def waveform(ax: Axes, audio: ArrayLike, sample_rate: int) -> None:
 def spectrogram(ax: Axes, X: ArrayLike, front_end: FrontEnd, label: str = "X", **options) -> AxesImage:
     """X (K, T) over seconds and kilohertz, with a colour bar; `options` go to imshow."""
     edges = np.array([0.5, front_end.bins + 0.5]) * front_end.sample_rate / front_end.n_fft / 1000
+    X = as_array(X)
     image = ax.imshow(X, **_raster(X, front_end, edges), **options)
     ax.set(xlabel="time (s)", ylabel="frequency (kHz)")
     ax.figure.colorbar(image, ax=ax, label=label)
@@ -67,6 +69,7 @@ def _raster(values: ArrayLike, front_end: FrontEnd, edges: Sequence[float]) -> d
 
 def activations(ax: Axes, A: ArrayLike, front_end: FrontEnd, pitches: Pitches, label: str = "A", **options) -> None:
     """A (N, T) over seconds and pitches, with a colour bar; `options` go to imshow."""
+    A = as_array(A)
     image = ax.imshow(A, **_raster(A, front_end, _pitch_edges(pitches)), **options)
     _label_pitches(ax, pitches)
     ax.figure.colorbar(image, ax=ax, label=label)
@@ -74,6 +77,7 @@ def activations(ax: Axes, A: ArrayLike, front_end: FrontEnd, pitches: Pitches, l
 
 def piano_roll(ax: Axes, Y: ArrayLike, front_end: FrontEnd, pitches: Pitches) -> None:
     """Y (N, T) over seconds and pitches."""
+    Y = as_array(Y)
     ax.imshow(Y, **_raster(Y, front_end, _pitch_edges(pitches)), cmap=ListedColormap(["white", INK]), vmin=0, vmax=1)
     _label_pitches(ax, pitches)
 
@@ -95,7 +99,7 @@ def attribution(ax: Axes, A: ArrayLike, Y: ArrayLike, front_end: FrontEnd, pitch
     missed note the lack of it.  It is the square root of the activity relative to the strongest one
     per cent, so that weak but wrong activity shows.
     """
-    A, Y = np.asarray(A, float), np.asarray(Y, bool)[..., None]
+    A, Y = as_array(A), as_array(Y).astype(bool)[..., None]
     strength = np.sqrt(np.clip(A / max(np.quantile(A, 0.99), np.finfo(float).tiny), 0, 1))[..., None]
     right, wrong, missed = (np.array(to_rgb(colour)) for colour in (RIGHT, WRONG, MISSED))
     image = np.where(Y, strength * right + (1 - strength) * missed, strength * wrong + (1 - strength))
@@ -107,7 +111,7 @@ def attribution(ax: Axes, A: ArrayLike, Y: ArrayLike, front_end: FrontEnd, pitch
 
 def sounding_notes(ax: Axes, Y: ArrayLike, front_end: FrontEnd, pitches: Pitches) -> None:
     """Mark on a spectrogram in kilohertz the fundamental of every note of Y (N, T) while it sounds."""
-    for row, pitch in zip(np.asarray(Y), pitches.numbers, strict=True):
+    for row, pitch in zip(as_array(Y), pitches.numbers, strict=True):
         if row.any():
             height = np.where(row, librosa.midi_to_hz(pitch) / 1000, np.nan)
             ax.plot(times(len(row), front_end), height, color="white", linewidth=2)
@@ -117,7 +121,7 @@ def dictionary(ax: Axes, W: ArrayLike, sources: ArrayLike, front_end: FrontEnd, 
     """W (K, entries), entries sorted by source (entries,), over pitches and kilohertz, with a colour bar."""
     top = frequencies(front_end)[-1] / 1000
     extent = (0, np.shape(W)[1], 0, top)
-    image = ax.imshow(W, extent=extent, origin="lower", aspect="auto", interpolation="nearest")
+    image = ax.imshow(as_array(W), extent=extent, origin="lower", aspect="auto", interpolation="nearest")
     octaves = [pitch for pitch in pitches.numbers if pitch % 12 == 0]
     first = np.searchsorted(sources, [pitch - pitches.lowest for pitch in octaves])
     ax.set_xticks(first, [librosa.midi_to_note(pitch) for pitch in octaves])
@@ -127,7 +131,7 @@ def dictionary(ax: Axes, W: ArrayLike, sources: ArrayLike, front_end: FrontEnd, 
 
 def components(ax: Axes, H: ArrayLike, front_end: FrontEnd, rows: int = 300) -> None:
     """H (entries, T) over seconds, the strongest of neighbouring entries where they outnumber `rows`."""
-    H = np.asarray(H)
+    H = as_array(H)
     groups = np.array_split(np.arange(len(H)), min(rows, len(H)))
     strongest = np.stack([H[group].max(axis=0) for group in groups])
     raster = _raster(strongest, front_end, (0, len(H)))
@@ -138,7 +142,7 @@ def components(ax: Axes, H: ArrayLike, front_end: FrontEnd, rows: int = 300) -> 
 
 def cost_history(ax: Axes, cost: ArrayLike, label: str | None = None) -> None:
     """The cost J by iteration, on logarithmic axes."""
-    ax.loglog(np.arange(1, len(cost) + 1), cost, label=label)
+    ax.loglog(np.arange(1, len(cost) + 1), as_array(cost), label=label)
     ax.set(xlabel="iteration", ylabel="cost J")
 
 
@@ -158,7 +162,7 @@ def players(sounds: Mapping[str, ArrayLike], sample_rate: int) -> HTML:
 
 def _player(caption: str, audio: ArrayLike, sample_rate: int) -> str:
     buffer = io.BytesIO()
-    soundfile.write(buffer, np.asarray(audio), sample_rate, format="MP3")
+    soundfile.write(buffer, as_array(audio), sample_rate, format="MP3")
     source = f"data:audio/mpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
     label = html.escape(caption)
     return (
