@@ -227,13 +227,20 @@ def render_score(score: Score) -> None:
         raise InputError(f"{recording.name}: clips (peak {peak:.2f}); expected softer notes or fewer at once")
     if recording.set == "RAND":
         for pitch, path in _stem_paths(recording, sounds).items():
-            with writing(path) as target:
-                soundfile.write(target, sounds[pitch].T, SAMPLE_RATE, subtype="PCM_24")
+            _write_audio(path, sounds[pitch], "PCM_24")
     write_text(recording.text, _table(score))
     with writing(recording.midi) as target:
         _midi(score).save(target)
-    with writing(recording.path) as target:
-        soundfile.write(target, mixture.T, SAMPLE_RATE, subtype="PCM_16")
+    _write_audio(recording.path, mixture, "PCM_16")
+
+
+def _write_audio(path: Path, audio: np.ndarray, subtype: str) -> None:
+    """Write (channels, samples), whole or not at all; a failed write is an OSError that names the file."""
+    with writing(path) as target:
+        try:
+            soundfile.write(target, audio.T, SAMPLE_RATE, subtype=subtype)
+        except soundfile.LibsndfileError as error:
+            raise OSError(f"{path}: could not be written ({error.error_string}); is the disk full?") from error
 
 
 def stems(recording: Recording) -> dict[int, Path]:
