@@ -9,6 +9,7 @@ import ctypes
 import json
 import logging
 import os
+import signal
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -193,8 +194,14 @@ def _in_parallel(missing: list[Score], workers: int) -> Iterator[int]:
     chunks = [part for code in PIANOS for part in _chunks([s for s in missing if s.recording.instrument == code], 16)]
     if not chunks:
         return
-    # A fresh interpreter per worker: forking one that has threads of its own may hang.
-    pool = ProcessPoolExecutor(min(workers, len(chunks)), mp_context=get_context("spawn"))
+    # A fresh interpreter per worker: forking one that has threads of its own may hang.  Workers leave
+    # Ctrl-C to this process, which lets them finish their chunk.
+    pool = ProcessPoolExecutor(
+        min(workers, len(chunks)),
+        mp_context=get_context("spawn"),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    )
     try:
         futures = [pool.submit(_render_chunk, chunk) for chunk in chunks]
         for future in as_completed(futures):
