@@ -1,6 +1,6 @@
 """A corpus in MAPS's layout, rendered from sampled pianos.
 
-MAPS may not be redistributed, so the book's default data are rendered with FluidSynth from free
+MAPS is not ours to pass on, so the book's default data are rendered with FluidSynth from free
 SoundFonts.  The files have MAPS's names, formats and folders; nothing downstream can tell.  Each note
 of a chord is rendered by itself, so the exact sources of every mixture are known: the stems.
 """

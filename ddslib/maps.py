@@ -12,6 +12,7 @@ import struct
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -129,11 +130,17 @@ def all_recordings(root: str | Path) -> list[Recording]:
     parsed = [parse(path) for path in paths]
     strange = sorted(path.name for path, recording in zip(paths, parsed, strict=True) if recording is None)
     if strange:
-        log.warning("%s: skipped %d file(s) not named as in MAPS, first %s", root, len(strange), strange[0])
+        _warn(f"{root}: skipped {len(strange)} file(s) not named as in MAPS, first {strange[0]}")
     recordings = [recording for recording in parsed if recording]
     if not recordings:
         raise InputError(f"MAPS root {root}: no MAPS_*.wav below it; expected ISOL, RAND, UCHO or MUS recordings")
     return sorted(recordings, key=_order)
+
+
+@cache
+def _warn(message: str) -> None:
+    """Log a warning, once however often its cause is met again."""
+    log.warning(message)
 
 
 def _is_hidden(path: Path, root: Path) -> bool:
@@ -161,9 +168,7 @@ def find_recordings(root: str | Path, **criteria: Any) -> list[Recording]:
             raise InputError(f"{root}: no recording with {name} = {allowed}; it holds {there}")
         absent = set(values) - present
         if absent and not isinstance(values, range):
-            log.warning(
-                "%s: no recording with %s = %s; going on without", root, name, ", ".join(sorted(map(str, absent)))
-            )
+            _warn(f"{root}: no recording with {name} = {', '.join(sorted(map(str, absent)))}; going on without")
     return recordings
 
 
@@ -292,10 +297,10 @@ def warn_of_disagreements(recordings: Iterable[Recording]) -> int:
     counts = [disagreements(recording) for recording in recordings]
     wrong = [recording for recording, count in zip(recordings, counts, strict=True) if count]
     if wrong:
-        log.warning(
-            "%d of %d recordings (%d notes): .mid and .txt onsets differ by more than %g ms, first %s",
-            len(wrong), len(recordings), sum(counts), 1000 * TOLERANCE, wrong[0].path,
-        )  # fmt: skip
+        _warn(
+            f"{len(wrong)} of {len(recordings)} recordings ({sum(counts)} notes): .mid and .txt onsets differ by more "
+            f"than {1000 * TOLERANCE:g} ms, first {wrong[0].path}"
+        )
     return len(wrong)
 
 

@@ -100,62 +100,69 @@ plots.players(sounds, front_end.sample_rate)
 # %% [markdown]
 # ## From sound to spectrogram
 #
-# **Where the energy is.** The recording is mixed to one channel and resampled to 16 kHz. A window of 2048
-# samples, 128 ms, slides over it in hops of 512. Each window is a column. Its Fourier transform says how strong
+# **Where the energy is.** The recording is mixed to one channel and resampled to $f_s$ samples a second. A window of
+# $n_\mathrm{fft}$ samples slides over it in hops of $h$. Each window is a column. Its Fourier transform says how strong
 # every frequency is in it. Divided by half of the window's sum, the magnitude of a steady tone is its amplitude:
 #
-# $$ S_{kt} = \frac{2}{\sum_n w_n} \left| \sum_n w_n\, x_{n + t h}\, e^{-2 \pi i k n / n_\mathrm{fft}} \right| $$
+# $$ S_{kt} = \frac{2}{\sum_n w_n} \left| \sum_n w_n\, x_{n + t h - n_\mathrm{fft}/2}\, e^{-2 \pi i k n / n_\mathrm{fft}} \right| $$
 #
-# Here $w$ is a Hann window, $h$ the hop, $t$ the frame and $k$ the frequency bin. In code:
+# Here $w$ is a Hann window, $t$ the frame and $k$ the frequency bin. The ends of the recording are padded with silence.
+# The constant bin $k = 0$ is dropped, so row $i$ of the array is $k = i + 1$. In code:
 
 # %%
 note = find_note(training[0], C4, "F")
 audio = torch.from_numpy(read(note))
 S = spectrogram.magnitude(audio, front_end)
+f_s, n_fft, h = front_end.sample_rate, front_end.n_fft, front_end.hop
+print(f"{f_s} samples a second, windows of {n_fft}, hops of {h}")
 print(f"{len(audio)} samples -> {S.shape[0]} bins × {S.shape[1]} frames")
 
 # %% [markdown]
-# Is that so? A tone of amplitude 0.5 in the middle of bin 40 should show a peak of 0.5 there.
+# Is that so? A tone of amplitude 0.5 in the middle of row 40 should show a peak of 0.5 there. (A tone between two
+# bins shows up to 15 % less: that is the price of a Hann window.)
 
 # %%
-tone_bin = 40
+tone_row = 40
 seconds = torch.arange(front_end.sample_rate) / front_end.sample_rate
-hertz = spectrogram.frequencies(front_end)[tone_bin]
+hertz = spectrogram.frequencies(front_end)[tone_row]
 tone = 0.5 * torch.sin(2 * torch.pi * hertz * seconds)
 column = spectrogram.magnitude(tone, front_end)[:, 15]
 print(
-    f"the peak of a tone of {hertz:.1f} Hz is {column.max():.3f}, in bin {int(column.argmax())}"
+    f"the peak of a tone of {hertz:.1f} Hz is {column.max():.3f}, in row {int(column.argmax())}"
 )
-assert column.argmax() == tone_bin
+assert column.argmax() == tone_row
 assert abs(column.max() - 0.5) < 1e-3
 
 # %% [markdown]
-# **Making quiet things visible.** The upper partials of a piano are a hundred times weaker than the lowest, but
-# they tell the notes apart. So the magnitudes are compressed:
+# **Making quiet things visible.** A note is made of *partials*: frequencies near the whole multiples of its lowest one,
+# the *fundamental*. The upper partials of a piano are up to a hundred times weaker than the lowest, but they tell the
+# notes apart. So the magnitudes are compressed:
 #
-# $$ X_{kt} = \frac{\log(1 + \gamma S_{kt})}{\log(1 + \gamma)}, \qquad \gamma = 10^4 $$
+# $$ X_{kt} = \frac{\log(1 + \gamma S_{kt})}{\log(1 + \gamma)} $$
 #
-# An amplitude of 1 becomes 1, and silence stays 0. Nothing is lost: the formula can be undone.
+# The number $\gamma$ is large, so that quiet things count. An amplitude of 1 becomes 1, and silence stays 0. Nothing is
+# lost: the formula can be undone.
 
 # %%
+print(f"γ = {front_end.gamma:g}")
 X = spectrogram.compress(S, front_end.gamma)
 assert torch.allclose(spectrogram.expand(X, front_end.gamma), S, atol=1e-5)
 for name, values in (("S", S), ("X", X)):
     share = (values > values.max() / 10).float().mean()
     print(f"share of cells above a tenth of the maximum of {name}: {share:.3f}")
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "One note: its waveform, and its log-magnitude spectrogram X, from which every method works.", "name": "fig-note"}, "image": {"alt": "Left, a decaying waveform over four seconds. Right, the spectrogram of the same four seconds, in which a ladder of partials starts at the onset and fades, the upper ones first."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "One note: its waveform, and its log-magnitude spectrogram X, from which every method works.", "name": "fig-note"}, "image": {"alt": "Left, a decaying waveform over a few seconds. Right, the spectrogram of the same seconds, in which a ladder of partials starts at the onset and fades, the upper ones first."}}
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.2))
 plots.waveform(axes[0], audio, front_end.sample_rate)
 plots.spectrogram(axes[1], X, front_end, vmin=0)
 plt.show()
 
 # %% [markdown]
-# What has the compression done? Without it, only the lowest partials can be seen. The curve shows what happens to
+# What has the compression done? Without it, only the strongest partials stand out. The curve shows what happens to
 # single values: from an amplitude of about $10^{-3}$ upwards, a factor of ten is an equal step. Below, the curve
 # bends to zero, so that noise is not blown up.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: the same note before compression, S. Right: the compression. Between amplitudes of 0.001 and 1 it is all but logarithmic.", "name": "fig-compression"}, "image": {"alt": "Left, a spectrogram in which only the lowest one or two partials are visible. Right, a curve of compressed magnitude over amplitude on a logarithmic axis, flat near zero at first and then rising in a straight line to one."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: the same note before compression, S. Right: the compression. Between amplitudes of 0.001 and 1 it is all but logarithmic.", "name": "fig-compression"}, "image": {"alt": "Left, a spectrogram in which one or two partials are bright and the others all but invisible. Right, a curve of compressed magnitude over amplitude on a logarithmic axis, flat near zero at first and then rising in a straight line to one."}}
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.2))
 plots.spectrogram(axes[0], S, front_end, label="S (amplitude)")
 amplitudes = torch.logspace(-6, 0, 200)
@@ -167,10 +174,10 @@ plt.show()
 # ## The labels
 #
 # A MIDI file beside each recording says when every key went down and up. Frame $t$ is centred on sample $t h$, so
-# on second $t h / 16000$. A note is active in the frames whose centre lies between its onset and its offset,
+# on second $t h / f_s$. A note is active in the frames whose centre lies between its onset and its offset,
 # the onset included:
 #
-# $$ Y_{nt} = 1 \iff \mathrm{onset}_n \le \frac{t\,h}{16\,000} < \mathrm{offset}_n $$
+# $$ Y_{nt} = 1 \iff \mathrm{onset}_n \le \frac{t\,h}{f_s} < \mathrm{offset}_n $$
 
 # %%
 chord = chords[0]
@@ -178,7 +185,7 @@ X_chord, Y_chord = spectrogram.labelled_spectrogram(chord, front_end, pitches)
 for n in maps.read_notes(chord, front_end.label_rule):
     print(f"pitch {n.pitch}: {n.onset:.2f} s to {n.offset:.2f} s, velocity {n.velocity}")
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "A chord of the held-out piano. White lines mark the fundamentals of the labelled notes; the partials stand above them. The right panel is the piano roll, Y.", "name": "fig-roll"}, "image": {"alt": "Left, a spectrogram of a chord with white horizontal lines on the fundamentals of its notes while they sound. Right, a piano roll with one black bar for each note over the same time."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "A chord of the held-out piano. Dotted lines mark the fundamentals of the labelled notes; the partials stand above them. The right panel is the piano roll, Y.", "name": "fig-roll"}, "image": {"alt": "Left, a spectrogram of a chord with dotted horizontal lines on the fundamentals of its notes while they sound. Right, a piano roll with one black bar for each note over the same time."}}
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.2), width_ratios=(3, 2))
 plots.spectrogram(axes[0], X_chord, front_end, vmin=0)
 plots.sounding_notes(axes[0], Y_chord, front_end, pitches)
@@ -188,13 +195,14 @@ plt.show()
 # %% [markdown]
 # Two things about labels are easily got wrong.
 #
-# **The rate is not an integer.** There are $16000 / 512 = 31.25$ frames a second. Whoever rounds that to 31 finds
-# the labels ahead of the sound, by more and more.
+# **The rate is not an integer.** There are $f_s / h$ frames a second. Whoever rounds that down finds the labels ahead of
+# the sound, by more and more.
 
 # %%
 rate = front_end.sample_rate / front_end.hop
 minutes = 10
 drift = minutes * 60 * (rate - int(rate)) / rate
+print(f"{rate} frames a second")
 print(f"labels at {int(rate)} frames a second: {drift:.1f} s off after {minutes} minutes")
 
 # %% [markdown]
@@ -211,8 +219,8 @@ for rule in ("key", "pedal"):
 # ## Do spectra add up?
 #
 # All methods of this book explain $\mathbf{X}$ as a *sum* of spectra, $\mathbf{X} \approx \mathbf{W} \mathbf{H}$.
-# Sound waves do add up. Their magnitudes do not quite, since waves may cancel. Their *logarithms* certainly do not:
-# two equal tones give one that is 6 dB louder, not one of twice the log magnitude.
+# Sound waves do add up. Their magnitudes do not quite, since waves may cancel. The *logarithms* of magnitudes certainly
+# do not: two equal tones in phase give one that is 6 dB louder, not one of twice the log magnitude.
 #
 # How bad is it? Take two recorded notes $a$ and $b$, add their waveforms, and compare the spectrogram of the sum
 # with the sum of the spectrograms, over the frames in which both sound:
@@ -225,7 +233,8 @@ for rule in ("key", "pedal"):
 
 # %% tags=["hide-input"]
 draws = np.random.default_rng(0)
-loud = [n for n in notes if n.loudness == "F" and not n.sustain]
+held = ("NO", "LG")  # the styles whose keys stay down for long
+loud = [n for n in notes if n.loudness == "F" and n.style in held and not n.sustain]
 
 
 def while_held(recording: maps.Recording, seconds: float = 1.5) -> torch.Tensor:
@@ -290,17 +299,17 @@ plt.show()
 
 # %% [markdown]
 # The assumption is rough. Plain addition in log magnitude is far off, because wherever both spectra have
-# something, even only noise or a skirt of a partial, the sum counts it twice. Scaling repairs part of this. What
-# remains is an error that *no* dictionary of exact note spectra can avoid.
+# something, the sum counts it twice. Scaling repairs part of this. What remains is an error that is there even with the
+# two true spectra, each scaled freely in every frame.
 
 # %%
 assert errors["X, added"].median() > errors["S, added"].median()
 assert errors["X, scaled"].median() < errors["X, added"].median()
 
 # %% [markdown]
-# One pair, seen bin by bin, shows where the error sits: not on the partials, but between them.
+# One pair, seen bin by bin, shows where the error sits: mostly where both notes have a partial.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "One frame of two notes. The sum of the two compressed spectra overshoots the spectrum of the mixture between the partials, where both notes have some energy.", "name": "fig-pair"}, "image": {"alt": "Two curves over frequency: the compressed spectrum of a mixture of two notes, and the sum of the two notes' own compressed spectra, which has the same peaks but lies far higher between them."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "One frame of two notes. The sum of the two compressed spectra overshoots the spectrum of the mixture most where both notes have a peak.", "name": "fig-pair"}, "image": {"alt": "Two curves over frequency: the compressed spectrum of a mixture of two notes, and the sum of the two notes' own compressed spectra, which nearly coincides with it but for a few shared peaks, where the sum is higher."}}
 frame = 20
 mixture = spectrogram.spectrogram(a + b, front_end)[:, frame]
 added = (
@@ -319,8 +328,8 @@ plt.show()
 # %% [markdown]
 # ## What was learnt
 #
-# * $\mathbf{X}$ has one row for each frequency bin and one column for each 32 ms; its values lie between 0 and about 1.
+# * $\mathbf{X}$ has one row for each frequency bin and one column for each hop; its values lie between 0 and about 1.
 # * $\mathbf{Y}$ comes from MIDI by the exact frame rate.
-# * Log magnitudes of two notes do not add up. Every method of this book assumes that they do, and pays for it alike.
+# * Log magnitudes of two notes do not add up. Every method of this book assumes that they do.
 #
 # **Next:** {doc}`02_nmf` takes the assumption at its word and explains chords by stored spectra of single notes.

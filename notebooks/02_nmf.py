@@ -16,7 +16,7 @@
 # **The question.** How well are the chords of an unknown piano explained by stored spectra of other pianos?
 #
 # **You need:** $\mathbf{X}$ and $\mathbf{Y}$ from {doc}`01_spectrograms`. **You will see:** non-negative matrix
-# factorisation with a dictionary that is fixed and far larger than needed, how it is fitted, and the two measures
+# factorisation with a dictionary that is fixed and far larger than needed, how it is fitted, and the measures
 # by which all methods of this book are compared.
 
 # %% tags=["parameters"]
@@ -63,7 +63,7 @@ print(f"{experiment.chords} chords of {experiment.instrument}, {cell}")
 # %% [markdown]
 # ## The dictionary: everything that was heard
 #
-# NMF explains a spectrogram as a product of two matrices without negative entries:
+# NMF {cite}`leeseung1999` explains a spectrogram as a product of two matrices without negative entries:
 #
 # $$ \mathbf{X} \approx \mathbf{W} \mathbf{H}, \qquad \mathbf{W} \ge 0, \quad \mathbf{H} \ge 0 $$
 #
@@ -76,11 +76,11 @@ frames = workspace.frames(without=experiment.instrument)
 M, K = frames.values.shape
 N = len(pitches.numbers)
 print(f"M = {M} entries of K = {K} bins, for N = {N} notes: about {M // N} for each")
-print(f"stored is one in {profile.training.thin} frames")
+print(f"one in {profile.training.thin} frames is stored")
 assert set(frames.sources) == set(range(N))
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The dictionary W, thinned to 600 entries and sorted by pitch. Partials rise from left to right; within a note, entries differ by piano, loudness and age of the sound.", "name": "fig-dictionary"}, "image": {"alt": "An image of spectra side by side, sorted by pitch: bright lines, the partials, rise from the lower left to the upper right."}}
-shown = np.linspace(0, M - 1, 600).astype(int)
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The dictionary W: 600 of its entries, drawn at random and sorted by pitch. Partials rise from left to right; within a note, entries differ by piano, loudness and age of the sound.", "name": "fig-dictionary"}, "image": {"alt": "An image of spectra side by side, sorted by pitch: bright lines, the partials, rise from the lower left to the upper right."}}
+shown = np.sort(np.random.default_rng(0).choice(M, 600, replace=False))
 figure, ax = plt.subplots(figsize=(9, 3.4))
 plots.dictionary(ax, frames.values[shown].T, frames.sources[shown], front_end, pitches)
 plt.show()
@@ -88,7 +88,8 @@ plt.show()
 # %% [markdown]
 # ## The mixture to explain
 #
-# Chords of a piano that is not in the dictionary are joined to one snippet. Silent frames are left out.
+# Chords of a piano that is not in the dictionary are joined to one snippet. Frames in which no key is down are left
+# out, here as in the dictionary.
 
 # %%
 mixture = workspace.snippet(experiment)
@@ -99,7 +100,7 @@ rate = front_end.sample_rate
 sounds = [maps.read_audio(recording.path, rate) for recording in mixture.recordings[:4]]
 plots.players({"the first four chords": np.concatenate(sounds)}, rate)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The snippet: its log-magnitude spectrogram X and its piano roll Y.", "name": "fig-snippet"}, "image": {"alt": "Above, a spectrogram of chords joined to eight seconds; below, the piano roll of the same frames with the notes of each chord as short bars."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The snippet: its log-magnitude spectrogram X and its piano roll Y.", "name": "fig-snippet"}, "image": {"alt": "Above, a spectrogram of chords joined to a few seconds; below, the piano roll of the same frames with the notes of each chord as short bars."}}
 figure, axes = plt.subplots(2, 1, figsize=(9, 5), sharex=True)
 plots.spectrogram(axes[0], X, front_end, vmin=0)
 plots.piano_roll(axes[1], Y, front_end, pitches)
@@ -122,6 +123,7 @@ plt.show()
 W = torch.from_numpy(frames.values).T
 first = X[:, mixture.chord == 0]
 H = torch.full((M, first.shape[1]), 1 / M)
+print(f"cost J at the start: {float((first - W @ H).norm()):.3g}")
 adam = torch.optim.Adam([H], lr=profile.nmf.step_size)
 by_hand = []
 for _ in range(3):
@@ -130,7 +132,9 @@ for _ in range(3):
     adam.step()
     H.clamp_(min=0)
     by_hand.append(float((first - W @ H).norm()))
-print("cost J of the first chord:", ", ".join(f"{cost:.3g}" for cost in by_hand))
+print(
+    "after one, two and three iterations:", ", ".join(f"{cost:.3g}" for cost in by_hand)
+)
 
 # %% [markdown]
 # The library has one function for this, `decompose`, and it is the same for all methods. What differs is the
@@ -149,12 +153,12 @@ assert np.allclose(by_library.cost, by_hand, rtol=1e-4)
 result = workspace.decomposition(experiment)
 print(f"cost J after {result.iterations} iterations: {result.cost[-1]:.3g}")
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The cost by iteration. The first step moves all entries at once and overshoots by far; then the cost falls.", "name": "fig-nmf-cost"}, "image": {"alt": "A curve on logarithmic axes: the cost starts very high and falls by more than two orders of magnitude, ever more slowly."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The cost by iteration. The first step moves all entries at once and overshoots the start by far; then the cost falls.", "name": "fig-nmf-cost"}, "image": {"alt": "A curve on logarithmic axes: the cost starts very high and falls by more than two orders of magnitude, ever more slowly."}}
 figure, ax = plt.subplots(figsize=(6, 2.8))
 plots.cost_history(ax, result.cost)
 plt.show()
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The snippet, what the dictionary makes of it, and the difference.", "name": "fig-nmf-fit"}, "image": {"alt": "Three spectrograms: the snippet, its reconstruction, which looks much like it but smoother, and their difference in red and blue, largest at the onsets of the chords."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The snippet, what the dictionary makes of it, and the difference: blue is missing, red is too much.", "name": "fig-nmf-fit"}, "image": {"alt": "Three spectrograms: the snippet, its reconstruction, which looks much like it but smoother, and their difference, thin blue and red streaks along partials."}}
 figure, axes = plt.subplots(3, 1, figsize=(9, 7), sharex=True)
 X_hat = result.X_hat.cpu()
 plots.spectrogram(axes[0], X, front_end, label="X", vmin=0, vmax=0.8)
@@ -175,7 +179,7 @@ print(f"relative error ‖X − WH‖ / ‖X‖: {metrics.relative_error(X, X_ha
 # with a large norm needs a small activation, so each activation is first multiplied by its entry's norm. Then the
 # entries of a note are summed:
 #
-# $$ A_{nt} = \sum_{k \in n} \lVert \mathbf{w}_k \rVert \, H_{kt} $$
+# $$ A_{nt} = \sum_{j \in n} \lVert \mathbf{w}_j \rVert \, H_{jt} $$
 
 # %%
 H = result.H.cpu()
@@ -184,14 +188,14 @@ A = torch.zeros(N, X.shape[1]).index_add_(0, source, W.norm(dim=0)[:, None] * H)
 assert torch.allclose(A, result.A.cpu(), rtol=1e-3, atol=1e-5)
 print(f"entries that are ever active: {(H.amax(dim=1) > 1e-3).sum()} of {M}")
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Activations before and after aggregation. Above: H, the strongest of every handful of neighbouring entries. Below: A, one row a note.", "name": "fig-nmf-h"}, "image": {"alt": "Two images over time. The upper has hundreds of rows of scattered short dashes; in the lower the dashes are gathered in sixty rows, and the notes of each chord stand out as bars."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Activations before and after aggregation. Above: H, the strongest of every handful of neighbouring entries. Below: A, one row a note.", "name": "fig-nmf-h"}, "image": {"alt": "Two images over time. The upper has hundreds of rows of scattered short dashes; in the lower the dashes are gathered in one row for each note, and the notes of each chord stand out as bars."}}
 figure, axes = plt.subplots(2, 1, figsize=(9, 6), sharex=True)
 plots.components(axes[0], H, front_end)
 plots.activations(axes[1], A, front_end, pitches)
 axes[0].label_outer()
 plt.show()
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "A against the piano roll. Green: activity on notes that sound. Red: on notes that do not. Yellow: a note that sounds and gets none.", "name": "fig-nmf-attribution"}, "image": {"alt": "A piano roll in colours: most bars of sounding notes are green, with red smears an octave above and below them, and some yellow."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "A against the piano roll. Teal: activity on notes that sound. Red: on notes that do not. The yellower a sounding note, the less it gets. Strength is the square root of the activity, so that weak errors show.", "name": "fig-nmf-attribution"}, "image": {"alt": "A piano roll in colours: the bars of sounding notes are teal to olive, and pale red cells are spread over many other notes."}}
 figure, ax = plt.subplots(figsize=(9, 3.6))
 plots.attribution(ax, A, Y, front_end, pitches)
 plt.show()
@@ -213,7 +217,7 @@ assert psa > chance
 
 # %% [markdown]
 # **Sparsity** is the share of cells of $\mathbf{A}$ that are nearly zero. What "nearly" means is a number
-# $\varepsilon$ that the paper's text does not give. So we show the curve, and mark the value that our tables use.
+# $\varepsilon$ that we could not read in the paper. So we show the curve, and mark the value that our tables use.
 
 # %%
 epsilons = np.logspace(-4, -1, 40)
@@ -222,7 +226,7 @@ epsilon = profile.evaluation.epsilon
 print(f"sparsity at ε = {epsilon:g}: {metrics.sparsity(A, epsilon):.3f}")
 print(f"sparsity of Y itself: {1 - chance:.3f}")
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Sparsity over ε. The dotted line is what the piano roll itself would score.", "name": "fig-nmf-sparsity"}, "image": {"alt": "A rising curve of the share of nearly silent cells over epsilon on a logarithmic axis, below a dotted line near one."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Sparsity over ε. The dotted line is what the piano roll itself would score, the upright line the ε of our tables.", "name": "fig-nmf-sparsity"}, "image": {"alt": "A rising curve of the share of nearly silent cells over epsilon on a logarithmic axis, below a dotted line near one."}}
 figure, ax = plt.subplots(figsize=(6, 2.8))
 plots.sparsity_curve(ax, epsilons, curve)
 ax.axvline(epsilon, color=plots.INK, linewidth=0.8)
@@ -254,10 +258,12 @@ print(
 )
 
 # %% [markdown]
-# All of it in one row. The comparison of the methods is made of such rows.
+# All of it in one row. The comparison of the methods is made of such rows. `frame_psa` is the mean of every frame's own
+# PSA; precision, recall and their harmonic mean, F, count cells at or above the threshold as notes.
 
 # %%
-elsewhere = ["seconds", "device", "version", "parameters", "cost"]
+elsewhere = ["seconds", "device", "version", "parameters", "cost", "positivity", "mixing"]
+elsewhere += ["likelihood_weight", "sparsity_weight"]
 table = pd.Series(row).drop(elsewhere).dropna()
 print(table.map(lambda v: f"{v:.3f}" if isinstance(v, float) else v).to_string())
 
@@ -270,10 +276,10 @@ print(f"{row['parameters'] / 1e6:.1f} million numbers in W")
 # %% [markdown]
 # ## What was learnt
 #
-# * Stored spectra of other pianos explain an unknown one, but only roughly: the entries do not fit exactly, so many
-#   wrong ones share the rest.
-# * The right notes nearly always come first: the average precision is high. But much of the activity lies elsewhere,
-#   mostly where partials coincide: the PSA is low.
+# * Stored spectra of other pianos explain an unknown one, but only roughly: entries do not fit exactly, and log
+#   magnitudes do not add up.
+# * Sounding notes are mostly ranked before silent ones: the average precision is high. But much of the activity is spread
+#   over silent notes: the PSA is far lower.
 # * The work grows with the number of stored frames, $M$.
 #
 # **Next:** a dictionary whose entries can *change* to fit the unknown piano, without turning into something that no
