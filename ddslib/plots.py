@@ -114,7 +114,7 @@ def sounding_notes(ax: Axes, Y: ArrayLike, front_end: FrontEnd, pitches: Pitches
     for row, pitch in zip(as_array(Y), pitches.numbers, strict=True):
         if row.any():
             height = np.where(row, librosa.midi_to_hz(pitch) / 1000, np.nan)
-            ax.plot(times(len(row), front_end), height, color="cyan", linewidth=1, linestyle=":")
+            ax.plot(times(len(row), front_end), height, color="cyan", linewidth=1.5, linestyle="--")
 
 
 def dictionary(ax: Axes, W: ArrayLike, sources: ArrayLike, front_end: FrontEnd, pitches: Pitches) -> None:

@@ -185,7 +185,7 @@ X_chord, Y_chord = spectrogram.labelled_spectrogram(chord, front_end, pitches)
 for n in maps.read_notes(chord, front_end.label_rule):
     print(f"pitch {n.pitch}: {n.onset:.2f} s to {n.offset:.2f} s, velocity {n.velocity}")
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "A chord of the held-out piano. Dotted lines mark the fundamentals of the labelled notes; the partials stand above them. The right panel is the piano roll, Y.", "name": "fig-roll"}, "image": {"alt": "Left, a spectrogram of a chord with dotted horizontal lines on the fundamentals of its notes while they sound. Right, a piano roll with one black bar for each note over the same time."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "A chord of the held-out piano. Dashed lines mark the fundamentals of the labelled notes; the partials stand above them. The right panel is the piano roll, Y.", "name": "fig-roll"}, "image": {"alt": "Left, a spectrogram of a chord with dashed horizontal lines on the fundamentals of its notes while they sound. Right, a piano roll with one black bar for each note over the same time."}}
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.2), width_ratios=(3, 2))
 plots.spectrogram(axes[0], X_chord, front_end, vmin=0)
 plots.sounding_notes(axes[0], Y_chord, front_end, pitches)
