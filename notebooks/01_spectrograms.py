@@ -30,6 +30,8 @@ maps_root = ""  # real MAPS in place of the rendered corpus
 device = "auto"  # CUDA where there is one, else the CPU
 
 # %%
+from contextlib import suppress
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -37,7 +39,7 @@ import torch
 from scipy.optimize import nnls
 
 from ddslib import maps, metrics, plots, spectrogram
-from ddslib.config import load_profile
+from ddslib.config import InputError, load_profile
 from ddslib.experiment import Workspace
 
 plots.use_style()
@@ -54,8 +56,9 @@ front_end, pitches = profile.front_end, profile.pitches
 
 # %%
 experiment = workspace.experiment("nmf")
-training = workspace.instruments.training()
 notes = workspace.notes()
+there = {n.instrument for n in notes}
+training = [code for code in workspace.instruments.training() if code in there]
 chords = workspace.recordings(experiment)
 print(f"{len(notes)} isolated notes of {len(training)} pianos: {', '.join(training)}")
 print(f"{len(chords)} chords of a piano not heard in training: {experiment.instrument}")
@@ -93,8 +96,9 @@ plots.players(sounds, front_end.sample_rate)
 # %%
 sounds = {}
 for code in workspace.instruments.test:
-    chord = workspace.recordings(workspace.experiment("nmf", instrument=code))[0]
-    sounds[f"{chord.polyphony} notes at once, {code}"] = read(chord)
+    with suppress(InputError):  # a tree of yours need not hold all test pianos
+        chord = workspace.recordings(workspace.experiment("nmf", instrument=code))[0]
+        sounds[f"{chord.polyphony} notes at once, {code}"] = read(chord)
 plots.players(sounds, front_end.sample_rate)
 
 # %% [markdown]
