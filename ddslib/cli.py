@@ -40,16 +40,23 @@ def _parser() -> argparse.ArgumentParser:
     frames = commands.add_parser("frames", help="prepare the training frames of a profile")
     frames.set_defaults(run=_frames)
 
+    train = commands.add_parser("train", help="train the flows of a profile, or go on where a training was interrupted")
+    train.add_argument("--flow", choices=("note_flows", "conditional_flow"), help="only one of the two")
+    train.add_argument("--without", metavar="CODE", help="leave out the family of this training piano")
+    train.add_argument("--seed", type=int, help="default: the profile's")
+    train.set_defaults(run=_train)
+
     evaluate = commands.add_parser("evaluate", help="decompose a mixture of chords and print its row as JSON")
-    evaluate.add_argument("--method", default="nmf")
+    evaluate.add_argument("--method", default="nmf", help="nmf, dds1, dds2 or dds3")
     evaluate.add_argument("--root", default="", help="a tree in MAPS's layout with the chords to decompose")
     evaluate.add_argument("--instrument", help="instrument code, such as ENSTDkCl")
     evaluate.add_argument("--polyphony", type=int, help="2 to 7")
     evaluate.add_argument("--intensity", help="velocity range, such as I32-96")
     evaluate.add_argument("--chords", type=int, help="how many chords are joined")
+    evaluate.add_argument("--seed", type=int, help="of the flow and of the search; default: the profile's")
     evaluate.set_defaults(run=_evaluate)
 
-    for command in (render, frames, evaluate):
+    for command in (render, frames, train, evaluate):
         command.add_argument("--profile", default="laptop", help="name in profiles/, or a .yaml file")
         command.add_argument(
             "--set", action="append", default=[], type=_setting, dest="settings", metavar="KEY=VALUE",
@@ -95,9 +102,17 @@ def _frames(options: argparse.Namespace) -> None:
     workspace.frames(without=workspace.instruments.validation)
 
 
+def _train(options: argparse.Namespace) -> None:
+    workspace = _workspace(options)
+    for kind in [options.flow] if options.flow else ["note_flows", "conditional_flow"]:
+        trained = workspace.flow(kind, options.without, options.seed)
+        loss, size = float(trained.best_losses.mean()), trained.flow.size()
+        print(f"{kind}: validation loss {loss:.1f} nats a frame; {size} parameters, {trained.seconds:.0f} s")
+
+
 def _evaluate(options: argparse.Namespace) -> None:
     workspace = _workspace(options)
-    names = ("root", "instrument", "polyphony", "intensity", "chords")
+    names = ("root", "instrument", "polyphony", "intensity", "chords", "seed")
     experiment = workspace.experiment(options.method, **{name: getattr(options, name) for name in names})
     print(json.dumps(workspace.evaluate(experiment), indent=1))
 

@@ -120,6 +120,31 @@ class Evaluation:
 
 
 @frozen
+class FlowTraining:
+    """A flow for each note, and its training (paper §IV-B2)."""
+
+    steps: Positive  # F
+    hidden: Annotated[tuple[Positive, ...], Field(min_length=1)]  # widths of a coupling's hidden layers
+    batch: Positive  # frames; for each note, where every note has a flow of its own
+    learning_rate: Annotated[float, Field(gt=0)]
+    epochs: Positive
+    patience: Positive  # epochs without a better validation loss before training stops
+    gradient_clipping: Annotated[float, Field(gt=0)] | None  # largest norm of a flow's gradient
+    noise: Annotated[float, Field(ge=0)]  # deviation of the noise that is added to training frames
+
+
+@frozen
+class ConditionalFlowTraining(FlowTraining):
+    """One flow for all notes, and its training beside a classifier (paper §III-D)."""
+
+    semantic_weight: Annotated[float, Field(gt=0)]  # lambda_s
+    nuisance_weight: Annotated[float, Field(ge=0)]  # lambda_n
+    classifier_steps: Positive  # of the nuisance classifier before each step of the flow
+    classifier_learning_rate: Annotated[float, Field(gt=0)]
+    nuisance_labels: Literal["own", "shuffled"]  # shuffled ones say nothing of the note
+
+
+@frozen
 class Fit:
     """One decomposition (paper §IV-C)."""
 
@@ -127,6 +152,20 @@ class Fit:
     step_size: Annotated[float, Field(gt=0)]
     positivity: Literal["relu", "projection"]  # see `ddslib.decomposition`
     likelihood_weight: Annotated[float, Field(ge=0)]  # lambda
+
+
+@frozen
+class CodeFit(Fit):
+    """A decomposition that searches codes too."""
+
+    log_determinant: bool  # whether the penalty is that of the spectrum, or of its code alone
+
+
+@frozen
+class SharedCodeFit(CodeFit):
+    """A decomposition whose entries are shared over time."""
+
+    components: Positive  # C, entries per source
 
 
 @frozen
@@ -142,7 +181,12 @@ class Profile:
     maps_instruments: Instruments  # takes the place of the rendered ones with real MAPS
     training: Training
     evaluation: Evaluation
+    note_flows: FlowTraining
+    conditional_flow: ConditionalFlowTraining
     nmf: Fit
+    dds1: CodeFit
+    dds2: SharedCodeFit
+    dds3: SharedCodeFit
 
 
 def load_profile(profile: str | Path, overrides: Mapping[str, Any] | None = None) -> Profile:

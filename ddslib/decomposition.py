@@ -22,6 +22,7 @@ class Decomposition:
     H: Tensor  # (entries, T), component activations
     A: Tensor  # (N, T), source activations
     X_hat: Tensor  # (K, T), the reconstruction
+    codes: Tensor | None  # as the dictionary's; None where its entries are fixed
     cost: Tensor  # (iterations,): J
     distance: Tensor  # (iterations,): the part of J that is the distance between X and X̂
     step_size: Tensor  # (iterations,)
@@ -62,15 +63,14 @@ def decompose(
     for _ in tqdm(range(fit.iterations), desc="decomposing", unit="it", disable=None, leave=False):
         gradient = dictionary.correlate(_distance_gradient(X, X_hat))
         if weight:
-            gradient += weight * dictionary.penalty(H).activations_gradient
+            gradient += weight * dictionary.penalty(H).gradient
         H = _step_activations(optimisers[0], free, gradient, fit)
         X_hat = dictionary.mix(H)
         distance = torch.linalg.vector_norm(X - X_hat)
         penalty = dictionary.penalty(H)
         history.append((float(distance + weight * penalty.value), float(distance), schedule.step_size))
         if codes is not None:
-            codes.grad = dictionary.pull_back(_distance_gradient(X, X_hat), H)
-            codes.grad += weight * penalty.codes_gradient
+            codes.grad = dictionary.pull_back(_distance_gradient(X, X_hat), H, weight)
             optimisers[1].step()
             dictionary.refresh()
             X_hat = dictionary.mix(H)
@@ -79,7 +79,7 @@ def decompose(
 
     cost, distance, step_size = torch.tensor(history, dtype=torch.float64).T
     seconds = time.perf_counter() - begun
-    return Decomposition(H, dictionary.attribute(H), X_hat, cost, distance, step_size, seconds)
+    return Decomposition(H, dictionary.attribute(H), X_hat, codes, cost, distance, step_size, seconds)
 
 
 def _present(*variables: Tensor | None) -> list[Tensor]:

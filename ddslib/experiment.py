@@ -1,6 +1,6 @@
 """The unit of every table: one configuration in, one row out.
 
-A `Workspace` is a profile at work in a folder.  It makes what is asked for, corpus, frames and
+A `Workspace` is a profile at work in a folder.  It makes what is asked for, corpus, frames, flows and
 decompositions, and keeps it under the digest of all that it depends on; asked again, it reads it back.
 """
 
@@ -14,20 +14,22 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from . import __version__, corpus, metrics
+from . import __version__, corpus, flows, metrics, training
 from . import frames as frame_sets
 from .artefacts import content_digest, digest, write_text, writing
 from .config import Fit, InputError, Instruments, Profile, Rendering
 from .decomposition import Decomposition, decompose
-from .dictionaries import Dictionary, SampleDictionary
+from .dictionaries import Dictionary, FrameDictionary, SampleDictionary, SharedDictionary
 from .frames import Frames
 from .maps import Recording, find_recordings
 from .spectrogram import Snippet, snippet
+from .training import Trained
 
 log = logging.getLogger(__name__)
 
-REVISION = 1  # raise when the same configuration comes to yield other numbers
-METHODS = ("nmf",)
+REVISION = 2  # raise when the same configuration comes to yield other numbers
+FLOWS = {"dds1": "note_flows", "dds2": "note_flows", "dds3": "conditional_flow"}  # the profile's flow for a method
+METHODS = ("nmf", *FLOWS)
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Experiment:
     intensity: str
     chords: int
     root: str = ""  # a tree in MAPS's layout; empty for the workspace's own
-    seed: int | None = None  # None where nothing is drawn
+    seed: int | None = None  # of the flow's training and of the start of H; None where nothing is drawn
 
     def __post_init__(self):
         if self.method not in METHODS:
@@ -72,14 +74,16 @@ class Workspace:
         return self.profile.rendered_instruments if self.is_rendered else self.profile.maps_instruments
 
     def experiment(self, method: str, **changes: Any) -> Experiment:
-        """The profile's experiment for a method; `changes` that are None leave it as it is."""
+        """The profile's experiment for a method; `changes` that are None leave it as it is.  NMF has no seed."""
         usual = {
             "instrument": self.instruments.test[0],
             "polyphony": self.profile.evaluation.polyphony,
             "intensity": self.profile.evaluation.intensity,
             "chords": self.profile.evaluation.chords,
+            "seed": self.profile.seed,
         }
-        return Experiment(method, **usual | {k: v for k, v in changes.items() if v is not None})
+        settings = usual | {k: v for k, v in changes.items() if v is not None}
+        return Experiment(method, **settings | ({} if method in FLOWS else {"seed": None}))
 
     def render(self) -> None:
         """Render all of the corpus that the profile asks for; nothing to do with real MAPS."""
@@ -133,12 +137,56 @@ class Workspace:
         """The mixture that the experiment decomposes."""
         return snippet(self.recordings(experiment), self.profile.front_end, self.profile.pitches)
 
+    def flow(self, kind: str, without: str | None = None, seed: int | None = None) -> Trained:
+        """The profile's ``"note_flows"`` or ``"conditional_flow"``, from the folder or trained.
+
+        It learns from the frames of all training pianos but the family of the piano `without`.  A training that
+        was interrupted goes on where it was.
+        """
+        seed = self.profile.seed if seed is None else seed
+        path = self._flow_path(kind, without, seed)
+        if not path.exists():
+            frames, recipe = self.frames(without), getattr(self.profile, kind)
+            validation = frames.validation(self.profile.training, seed)
+            checkpoint = path.with_suffix(".checkpoint")
+            sources = len(self.profile.pitches.numbers)
+            trained = training.train(recipe, frames, validation, sources, seed, self.device, checkpoint)
+            provenance = {
+                "recipe": asdict(recipe), "frames": frames.content, "seed": seed, "seconds": trained.seconds,
+                "device": _device_name(self.device), "ddslib": __version__, "torch": torch.__version__,
+            }  # fmt: skip
+            flows.save(trained.flow, path, trained.history, provenance)
+            checkpoint.unlink(missing_ok=True)
+        flow, history, provenance = flows.load(path, self.device)
+        return Trained(flow, history, provenance["seconds"])
+
+    def _flow_path(self, kind: str, without: str | None, seed: int) -> Path:
+        split = (self.profile.training.split, self.profile.training.validation_share)
+        recipe, frames = getattr(self.profile, kind), self.frames(without).content
+        name = digest(training.REVISION, recipe, split, self.profile.pitches, frames, seed, self.device.type)
+        return self.folder / "flows" / f"{kind}-{name}.safetensors"
+
     def dictionary(self, experiment: Experiment) -> Dictionary:
-        """The method's dictionary.  A piano never explains itself: its own family is left out of it."""
-        frames = self.frames(without=experiment.instrument)
-        return SampleDictionary(
-            frames.values, frames.sources, len(self.profile.pitches.numbers), self.device, self._fits(frames)
-        )
+        """The method's dictionary.  A piano never explains itself: its own family is left out of training."""
+        if experiment.method not in FLOWS:
+            return self._samples(self.frames(without=experiment.instrument))
+        fit = self.fit(experiment)
+        flow = self.flow(FLOWS[experiment.method], experiment.instrument, experiment.seed).flow
+        if experiment.method == "dds1":
+            return FrameDictionary(flow, self.snippet(experiment).X.shape[1], fit.log_determinant)
+        return SharedDictionary(flow, fit.components, fit.log_determinant)
+
+    def found_dictionary(self, experiment: Experiment) -> Dictionary:
+        """The dictionary at the end of the experiment's search."""
+        dictionary = self.dictionary(experiment)
+        if experiment.method in FLOWS:
+            dictionary.codes.copy_(self.decomposition(experiment).codes)
+            dictionary.refresh()
+        return dictionary
+
+    def _samples(self, frames: Frames) -> SampleDictionary:
+        sources = len(self.profile.pitches.numbers)
+        return SampleDictionary(frames.values, frames.sources, sources, self.device, self._fits(frames))
 
     def _fits(self, frames: Frames) -> bool:
         """Whether the samples should move to the device whole: on a GPU, if they take at most half of it."""
@@ -165,9 +213,12 @@ class Workspace:
     def _digest(self, experiment: Experiment) -> str:
         recordings = self.recordings(experiment)
         mixture = content_digest(path for r in recordings for path in (r.path, r.midi))
-        frames = self.frames(without=experiment.instrument).content
+        if experiment.method in FLOWS:
+            source = self._flow_path(FLOWS[experiment.method], experiment.instrument, experiment.seed).stem
+        else:
+            source = self.frames(without=experiment.instrument).content
         settings = (self.profile.front_end, self.profile.pitches, self.fit(experiment))
-        return digest(REVISION, experiment.method, experiment.seed, settings, frames, mixture, self.device.type)
+        return digest(REVISION, experiment.method, experiment.seed, settings, source, mixture, self.device.type)
 
     def rehearsal(self, experiment: Experiment) -> Experiment:
         """The same experiment on the validation piano, for all that has to be chosen."""
@@ -209,7 +260,7 @@ class Workspace:
             "chords": experiment.chords,
             "frames": Y.shape[1],
             "bins": self.profile.front_end.bins,
-            "components": None,
+            "components": getattr(fit, "components", None),
             "iterations": result.iterations,
             "likelihood_weight": fit.likelihood_weight,
             "positivity": fit.positivity,
@@ -237,12 +288,21 @@ def _device_name(device: torch.device) -> str:
 
 def _save(result: Decomposition, path: Path, provenance: dict[str, Any]) -> None:
     # Clones, since columns of one tensor may not be saved as tensors of their own.
-    tensors = {field.name: torch.as_tensor(getattr(result, field.name)).cpu().clone() for field in fields(result)}
+    values = {field.name: getattr(result, field.name) for field in fields(result)}
+    tensors = {
+        name: torch.as_tensor(value).cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in values.items()
+        if value is not None
+    }
     with writing(path) as target:
         save_file(tensors, target, metadata={"provenance": json.dumps(provenance), "version": __version__})
 
 
 def _load(path: Path, device: torch.device) -> Decomposition:
-    tensors = load_file(path)
-    matrices = {name: tensors[name].to(device) for name in ("H", "A", "X_hat")}
-    return Decomposition(**tensors | matrices | {"seconds": float(tensors["seconds"])})
+    tensors = {"codes": None} | load_file(path)
+    moved = {
+        name: value.to(device)
+        for name, value in tensors.items()
+        if name in ("H", "A", "X_hat", "codes") and value is not None
+    }
+    return Decomposition(**tensors | moved | {"seconds": float(tensors["seconds"])})

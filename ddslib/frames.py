@@ -33,16 +33,24 @@ class Frames:
     content: str  # digest of the values and labels
 
     def validation(self, training: Training, seed: int) -> np.ndarray:
-        """Which frames validate (M,) boolean: a random share of the recordings, or of the frames.
+        """Which frames validate (M,) boolean: of every source, a random share of its recordings or frames.
 
         Splitting by frame leaves frames of one recording on both sides, so its validation
         likelihood is optimistic; it is here because the paper's protocol can be read so (§IV-A).
+        Raises `InputError` if a source has nothing to split.
         """
         generator = np.random.default_rng(seed)
         units = self.recordings if training.split == "recording" else np.arange(len(self.values))
-        count = units.max() + 1
-        chosen = np.zeros(count, dtype=bool)
-        chosen[generator.permutation(count)[: round(training.validation_share * count)]] = True
+        chosen = np.zeros(units.max() + 1, dtype=bool)
+        for source in np.unique(self.sources):
+            own = np.unique(units[self.sources == source])
+            if len(own) < 2:
+                name = self.names[self.recordings[self.sources == source][0]]
+                raise InputError(
+                    f"{name} is the only {training.split} of its note; expected two, to train and to validate"
+                )
+            count = min(max(round(training.validation_share * len(own)), 1), len(own) - 1)
+            chosen[generator.permutation(own)[:count]] = True
         return chosen[units]
 
 

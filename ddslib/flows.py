@@ -1,0 +1,457 @@
+"""Normalizing flows: bijections between spectra x and latent codes z, with exact densities.
+
+A flow is a chain of layers, each of which maps forwards (data to latent, f) and back (latent to data,
+g = f⁻¹), and knows the logarithm of its Jacobian determinant.  With z = f(x) and a standard normal
+prior, the change of variables gives
+
+    log p(x) = log N(z; 0, I) + log |det ∂f/∂x|.
+
+Two flows are made of these layers: `RealNVP`, one flow per note (DDS-1, DDS-2), and
+`ConditionalGlow`, one flow for all notes (DDS-3).  Both decode codes (N, entries, D) to spectra
+(N, entries, K), and that is all that a dictionary needs of them.
+
+Shapes: a batch is (..., B, K).  `RealNVP` is a *stack*: its parameters have a leading axis for the
+notes, its batches are (N, B, K), and all notes are computed at once.
+
+References:
+    * Dinh, Sohl-Dickstein and Bengio, "Density estimation using Real NVP", ICLR 2017
+    * Kingma and Dhariwal, "Glow: generative flow with invertible 1x1 convolutions", NeurIPS 2018
+    * Jacobsen, Behrmann, Zemel and Bethge, "Excessive invariance causes adversarial vulnerability", ICLR 2019
+"""
+
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .artefacts import writing
+from .config import InputError
+
+SMALL = 0.01  # the last layer of a coupling starts small, but not at zero: no gradient would reach the others
+FLOOR = 0.01  # least deviation that ActNorm divides by: some bins hardly vary
+LOG_2PI = math.log(2 * math.pi)
+
+
+def standard_normal_log_density(z: Tensor) -> Tensor:
+    """log N(z; 0, I) of codes (..., D), in nats: (...)."""
+    return -0.5 * (z.square().sum(dim=-1) + LOG_2PI * z.shape[-1])
+
+
+class Layer(nn.Module, ABC):
+    """One bijection of the last axis."""
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """y (..., B, K) and the log-determinant, which broadcasts to (..., B)."""
+
+    @abstractmethod
+    def inverse(self, y: Tensor) -> Tensor:
+        """The x whose image is y."""
+
+
+class Permutation(Layer):
+    """A fixed random order of the dimensions, the same for all flows of a stack."""
+
+    def __init__(self, dimensions: int, generator: torch.Generator):
+        super().__init__()
+        order = torch.randperm(dimensions, generator=generator)
+        self.register_buffer("order", order)
+        self.register_buffer("inverse_order", order.argsort())
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x.index_select(-1, self.order), x.new_zeros(())
+
+    def inverse(self, y: Tensor) -> Tensor:
+        return y.index_select(-1, self.inverse_order)
+
+
+class ActNorm(Layer):
+    """y = x · exp(log_scale) + shift, dimension by dimension; the first batch comes out standardised."""
+
+    def __init__(self, dimensions: int):
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.zeros(dimensions))
+        self.shift = nn.Parameter(torch.zeros(dimensions))
+        self.register_buffer("initialised", torch.tensor(False))
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor) -> None:
+        """Choose scale and shift so that the batch x (B, K) gets mean 0 and deviation 1."""
+        deviation, mean = torch.std_mean(x, dim=0, correction=0)
+        self.log_scale.copy_(-deviation.clamp(min=FLOOR).log())
+        self.shift.copy_(-mean * self.log_scale.exp())
+        self.initialised.fill_(True)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if not self.initialised:
+            self.initialise(x)
+        return torch.addcmul(self.shift, x, self.log_scale.exp()), self.log_scale.sum()
+
+    def inverse(self, y: Tensor) -> Tensor:
+        if not self.initialised:
+            raise RuntimeError("ActNorm has no state yet; expected a forward pass of data before an inverse one")
+        return (y - self.shift) * (-self.log_scale).exp()
+
+
+class LUMixing(Layer):
+    """y = P L U x: an invertible matrix, learnt through its factors; P is fixed.
+
+    One K × K parameter holds both triangles: L below the diagonal, whose own is 1; U above it; and on it
+    log |diag U|, whose sum is the log-determinant.  It starts as a random rotation.
+    """
+
+    def __init__(self, dimensions: int, generator: torch.Generator):
+        super().__init__()
+        normal = torch.randn(dimensions, dimensions, dtype=torch.float64, generator=generator)
+        P, L, U = torch.linalg.lu(torch.linalg.qr(normal).Q)
+        diagonal = U.diagonal()
+        factors = L.tril(-1) + U.triu(1) + diagonal.abs().log().diag()
+        self.factors = nn.Parameter(factors.float())
+        self.register_buffer("sign", diagonal.sign().float())
+        self.register_buffer("order", P.argmax(dim=1))
+        self.register_buffer("inverse_order", P.argmax(dim=0))
+
+    def _triangles(self) -> tuple[Tensor, Tensor]:
+        lower = self.factors.tril(-1) + torch.eye(len(self.sign)).to(self.factors)
+        upper = self.factors.triu(1) + (self.sign * self.factors.diagonal().exp()).diag()
+        return lower, upper
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        lower, upper = self._triangles()
+        y = functional.linear(functional.linear(x, upper), lower).index_select(-1, self.order)
+        return y, self.factors.diagonal().sum()
+
+    def inverse(self, y: Tensor) -> Tensor:
+        lower, upper = self._triangles()
+        y = y.index_select(-1, self.inverse_order)
+        y = torch.linalg.solve_triangular(lower.T, y, upper=True, left=False, unitriangular=True)
+        return torch.linalg.solve_triangular(upper.T, y, upper=False, left=False)
+
+
+class MLP(nn.Module):
+    """Dense layers with an activation between them; with `stack`, one network per flow of the stack."""
+
+    def __init__(
+        self, widths: Sequence[int], activation: nn.Module, stack: tuple[int, ...], generator: torch.Generator
+    ):
+        super().__init__()
+        self.activation = activation
+        gains = [*[_gain(activation)] * (len(widths) - 2), SMALL]
+        shapes = list(zip(gains, widths, widths[1:], strict=False))
+        self.weights = nn.ParameterList(
+            torch.randn(*stack, inputs, outputs, generator=generator) * (gain / math.sqrt(inputs))
+            for gain, inputs, outputs in shapes
+        )
+        self.biases = nn.ParameterList(torch.zeros(*stack, 1, outputs) for _, _, outputs in shapes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        affine = torch.addmm if x.ndim == 2 else torch.baddbmm
+        *hidden, (last, last_bias) = zip(self.weights, self.biases, strict=True)
+        for weight, bias in hidden:
+            x = self.activation(affine(bias, x, weight))
+        return affine(last_bias, x, last)
+
+
+def _gain(activation: nn.Module) -> float:
+    """What keeps the variance of signals constant from layer to layer."""
+    return 1.0 if isinstance(activation, nn.SELU) else nn.init.calculate_gain("leaky_relu", 0.01)
+
+
+class Coupling(Layer):
+    """(x₁, x₂) to (x₁, x₂ · exp(s) + t), where s and t are functions of x₁.
+
+    The scale is bounded, s = a · tanh(s̃) + b with one learned a and b per flow: an unbounded one would
+    soon overflow.  Its log-determinant is the sum of s.
+    """
+
+    def __init__(
+        self,
+        dimensions: int,
+        hidden: Sequence[int],
+        activation: nn.Module,
+        generator: torch.Generator,
+        stack: tuple[int, ...] = (),
+    ):
+        super().__init__()
+        self.halves = (dimensions // 2, dimensions - dimensions // 2)
+        self.mlp = MLP([self.halves[0], *hidden, 2 * self.halves[1]], activation, stack, generator)
+        self.a = nn.Parameter(torch.ones(*stack, 1, 1))
+        self.b = nn.Parameter(torch.zeros(*stack, 1, 1))
+
+    def _scale_and_shift(self, x1: Tensor) -> tuple[Tensor, Tensor]:
+        s, t = self.mlp(x1).chunk(2, dim=-1)
+        return torch.addcmul(self.b, self.a, s.tanh()), t
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x1, x2 = x.split(self.halves, dim=-1)
+        s, t = self._scale_and_shift(x1)
+        return torch.cat([x1, torch.addcmul(t, x2, s.exp())], dim=-1), s.sum(dim=-1)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        y1, y2 = y.split(self.halves, dim=-1)
+        s, t = self._scale_and_shift(y1)
+        return torch.cat([y1, (y2 - t) * (-s).exp()], dim=-1)
+
+
+class AffineMap(nn.Module):
+    """x = y M + c: what the inverse of a mixing and of the ActNorm before it amounts to while they are fixed."""
+
+    def __init__(self, norm: ActNorm, mixing: LUMixing):
+        super().__init__()
+        dtype = mixing.factors.dtype
+        norm, mixing = deepcopy(norm).double(), deepcopy(mixing).double()
+        origin = torch.zeros_like(norm.shift)
+        offset = norm.inverse(origin)
+        matrix = norm.inverse(mixing.inverse(torch.eye(len(origin)).to(origin))) - offset
+        self.register_buffer("matrix", matrix.detach().to(dtype), persistent=False)
+        self.register_buffer("offset", offset.detach().to(dtype), persistent=False)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        return torch.addmm(self.offset, y, self.matrix)
+
+
+class Flow(nn.Module, ABC):
+    """A chain of layers, and what a decomposition asks of it.
+
+    Attributes:
+        n_sources: N.
+        dimensions: K.
+        code_dimensions: D, how many numbers a code has.
+    """
+
+    def __init__(self, layers: Sequence[Layer], **arguments: Any):
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.arguments = arguments  # what the flow is built from, for its file
+        self.n_sources: int = arguments["n_sources"]
+        self.dimensions: int = arguments["dimensions"]
+
+    @property
+    @abstractmethod
+    def code_dimensions(self) -> int:
+        """D, how many numbers a code has."""
+
+    @abstractmethod
+    def decode(self, codes: Tensor) -> Tensor:
+        """Spectra (N, entries, K) of codes (N, entries, D), source by source."""
+
+    @abstractmethod
+    def log_det(self, spectra: Tensor) -> Tensor:
+        """Log-determinant of f (N, entries) at spectra (N, entries, K), source by source."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """z = f(x) (..., B, K) and log |det ∂f/∂x| (..., B), in nats.
+
+        Raises `InputError` where something is not finite, as `inverse` does.
+        """
+        total = x.new_zeros(x.shape[:-1])
+        for layer in self.layers:
+            x, log_det = layer(x)
+            total = total + log_det
+        return self._finite(x), total
+
+    def inverse(self, z: Tensor) -> Tensor:
+        """x = g(z) (..., B, K)."""
+        for layer in self._inverse_chain():
+            z = layer.inverse(z)
+        return self._finite(z)
+
+    def _inverse_chain(self) -> Sequence[nn.Module]:
+        return self.layers[::-1]
+
+    def _finite(self, result: Tensor) -> Tensor:
+        if torch.isfinite(result).all():
+            return result
+        self.check_weights()
+        raise InputError(f"{type(self).__name__}: the result is not finite; expected finite input of moderate size")
+
+    def check_weights(self) -> None:
+        """Raise `InputError` naming the first weight that is not finite."""
+        for name, value in self.state_dict().items():
+            if not torch.isfinite(value).all():
+                raise InputError(f"{type(self).__name__}: weights {name} are not finite")
+
+    def freeze(self) -> Self:
+        """Fix the weights, and compute once what fixed weights allow; gradients still reach the codes."""
+        self.check_weights()
+        return self.requires_grad_(False)
+
+    def size(self) -> int:
+        """How many numbers were learnt."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+
+class RealNVP(Flow):
+    """N independent flows, one per note, computed as one stack (paper §IV-B2).
+
+    A step is a fixed random permutation, then an affine coupling, whose MLP has SELU activations.  All
+    batches have the notes as their first axis: x and z are (N, B, K).
+    """
+
+    def __init__(
+        self,
+        n_sources: int,
+        dimensions: int,
+        steps: int,
+        hidden: Sequence[int],
+        generator: torch.Generator | None = None,
+    ):
+        generator = generator or torch.Generator().manual_seed(0)
+        layers = []
+        for _ in range(steps):
+            coupling = Coupling(dimensions, hidden, nn.SELU(), generator, stack=(n_sources,))
+            layers += [Permutation(dimensions, generator), coupling]
+        super().__init__(layers, n_sources=n_sources, dimensions=dimensions, steps=steps, hidden=list(hidden))
+
+    @property
+    def code_dimensions(self) -> int:
+        return self.dimensions
+
+    def decode(self, codes: Tensor) -> Tensor:
+        return self.inverse(codes)
+
+    def log_det(self, spectra: Tensor) -> Tensor:
+        return self(spectra)[1]
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p(x) of every note for its own frames: (N, B, K) to (N, B), in nats."""
+        z, log_det = self(x)
+        return standard_normal_log_density(z) + log_det
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw spectra of every note: (N, count, K)."""
+        a = self.layers[-1].a
+        return self.inverse(
+            torch.randn(self.n_sources, count, self.dimensions, dtype=a.dtype, device=a.device, generator=generator)
+        )
+
+    def take(self, notes: Sequence[int] | Tensor) -> "RealNVP":
+        """A stack of some of the flows, with weights of its own."""
+        notes = torch.as_tensor(notes)
+        smaller = RealNVP(**self.arguments | {"n_sources": len(notes)}).to(self.layers[-1].a)
+        weights = {name: value[notes.to(value.device)].detach().clone() for name, value in self.named_parameters()}
+        smaller.load_state_dict(weights | dict(self.named_buffers()))
+        return smaller
+
+
+class ConditionalGlow(Flow):
+    """One flow for all notes (paper §III-D, §IV-B2).
+
+    A step is ActNorm, then an LU mixing, then an affine coupling, whose MLP has LeakyReLU activations.
+    The latent vector splits into a semantic part z_s (N numbers), which for note n is expected at the
+    n-th one-hot vector, and a nuisance part z_n (K - N numbers), which is standard normal and is the
+    code.  Batches are x, z (B, K) with sources (B,).
+
+    The paper's semantic loss, λ_s times the mean squared error, is up to a constant the negative
+    log-density of a normal distribution around the one-hot vector with variance N / (2 λ_s).
+    """
+
+    def __init__(
+        self,
+        n_sources: int,
+        dimensions: int,
+        steps: int,
+        hidden: Sequence[int],
+        semantic_weight: float,
+        generator: torch.Generator | None = None,
+    ):
+        if dimensions <= n_sources:
+            raise InputError(f"{dimensions} dimensions cannot hold one for each of {n_sources} sources, and a code")
+        generator = generator or torch.Generator().manual_seed(0)
+        layers = []
+        for _ in range(steps):
+            coupling = Coupling(dimensions, hidden, nn.LeakyReLU(), generator)
+            layers += [ActNorm(dimensions), LUMixing(dimensions, generator), coupling]
+        super().__init__(
+            layers, n_sources=n_sources, dimensions=dimensions, steps=steps, hidden=list(hidden),
+            semantic_weight=semantic_weight,
+        )  # fmt: skip
+        self.semantic_variance = n_sources / (2 * semantic_weight)
+        self._frozen: nn.ModuleList | None = None
+
+    @property
+    def code_dimensions(self) -> int:
+        return self.dimensions - self.n_sources
+
+    def split(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """The semantic part (..., N) and the nuisance part (..., K - N) of z (..., K)."""
+        return z.split((self.n_sources, self.code_dimensions), dim=-1)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        semantics = torch.eye(self.n_sources).to(codes)[:, None].expand(-1, codes.shape[1], -1)
+        return self.inverse(torch.cat([semantics, codes], dim=-1).flatten(0, 1)).unflatten(0, codes.shape[:2])
+
+    def log_det(self, spectra: Tensor) -> Tensor:
+        return self(spectra.flatten(0, 1))[1].unflatten(0, spectra.shape[:2])
+
+    def log_prob(self, x: Tensor, sources: Tensor) -> Tensor:
+        """log p(x | source) of frames (B, K) that are of sources (B,): (B,), in nats."""
+        return self.log_density(*self(x), sources)
+
+    def log_density(self, z: Tensor, log_det: Tensor, sources: Tensor) -> Tensor:
+        """log p(x | source) (B,), in nats, from what `forward` gives for x."""
+        semantic, nuisance = self.split(z)
+        error = semantic - functional.one_hot(sources, self.n_sources).to(z)
+        variance = self.semantic_variance
+        log_semantic = -0.5 * (error.square().sum(dim=-1) / variance + self.n_sources * (LOG_2PI + math.log(variance)))
+        return log_semantic + standard_normal_log_density(nuisance) + log_det
+
+    def sample(self, sources: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Draw one spectrum of each of sources (B,): (B, K)."""
+        like = self.layers[0].shift
+        noise = torch.randn(len(sources), self.dimensions, dtype=like.dtype, device=like.device, generator=generator)
+        semantic, nuisance = self.split(noise)
+        centre = functional.one_hot(sources, self.n_sources).to(like)
+        return self.inverse(torch.cat([centre + math.sqrt(self.semantic_variance) * semantic, nuisance], dim=-1))
+
+    def freeze(self) -> Self:
+        steps = [self.layers[first : first + 3] for first in range(0, len(self.layers), 3)]
+        chain = [layer for norm, mixing, coupling in reversed(steps) for layer in (coupling, AffineMap(norm, mixing))]
+        self._frozen = nn.ModuleList(chain)
+        return super().freeze()
+
+    def _inverse_chain(self) -> Sequence[nn.Module]:
+        return super()._inverse_chain() if self._frozen is None else self._frozen
+
+
+FLOWS = {flow.__name__: flow for flow in (RealNVP, ConditionalGlow)}
+
+
+def save(flow: Flow, path: Path, history: dict[str, Tensor], provenance: dict[str, Any]) -> None:
+    """Write weights, ActNorm's state, the curves of the training and where all that came from, in one step."""
+    tensors = {f"flow.{name}": value for name, value in flow.state_dict().items()}
+    tensors |= {f"history.{name}": value for name, value in history.items()}
+    description = {"flow": type(flow).__name__, "arguments": flow.arguments, "provenance": provenance}
+    with writing(path) as target:
+        save_file(
+            {name: value.detach().cpu().clone() for name, value in tensors.items()},
+            target, metadata={"description": json.dumps(description)},
+        )  # fmt: skip
+
+
+def load(path: Path, device: torch.device | str = "cpu") -> tuple[Flow, dict[str, Tensor], dict[str, Any]]:
+    """The flow, its history and its provenance.  Raises `InputError` if the file holds no usable flow."""
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
+            description = json.loads(file.metadata()["description"])
+        flow = FLOWS[description["flow"]](**description["arguments"])
+        flow.load_state_dict(below("flow.", tensors))
+    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
+        raise InputError(f"{path}: expected a flow written by ddslib: {error}") from error
+    flow.check_weights()
+    return flow.to(device), below("history.", tensors), description["provenance"]
+
+
+def below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
