@@ -1,7 +1,7 @@
 """Differentiable Dictionary Search: the small library behind the book's chapters.
 
 Read the modules in the order in which they use each other: `config`, `artefacts`, `maps`, `corpus`,
-`spectrogram`, `frames`, `dictionaries`, `decomposition`, `metrics`, `experiment`, `plots`, `cli`.
+`spectrogram`, `frames`, `flows`, `training`, `dictionaries`, `decomposition`, `metrics`, `experiment`, `plots`, `cli`.
 """
 
 from importlib.metadata import version

@@ -40,10 +40,10 @@ def _parser() -> argparse.ArgumentParser:
     frames = commands.add_parser("frames", help="prepare the training frames of a profile")
     frames.set_defaults(run=_frames)
 
-    train = commands.add_parser("train", help="train the flows of a profile, or go on where a training was interrupted")
-    train.add_argument("--flow", choices=("note_flows", "conditional_flow"), help="only one of the two")
-    train.add_argument("--without", metavar="CODE", help="leave out the family of this training piano")
-    train.add_argument("--seed", type=int, help="default: the profile's")
+    train = commands.add_parser("train", help="train the flows that the book needs, or go on after an interruption")
+    train.add_argument("--flow", choices=("note_flows", "conditional_flow"), help="only one of the two kinds")
+    train.add_argument("--without", metavar="CODE", help="only those that leave out the family of this piano")
+    train.add_argument("--seed", type=int, help="only those of this seed")
     train.set_defaults(run=_train)
 
     evaluate = commands.add_parser("evaluate", help="decompose a mixture of chords and print its row as JSON")
@@ -104,8 +104,10 @@ def _frames(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     workspace = _workspace(options)
-    for kind in [options.flow] if options.flow else ["note_flows", "conditional_flow"]:
-        trained = workspace.flow(kind, options.without, options.seed)
+    wanted = {"kind": options.flow, "without": options.without, "seed": options.seed}
+    chosen = {name: value for name, value in wanted.items() if value is not None}
+    for kind, without, seed in workspace.needed_flows(**chosen):
+        trained = workspace.flow(kind, without, seed)
         loss, size = float(trained.best_losses.mean()), trained.flow.size()
         print(f"{kind}: validation loss {loss:.1f} nats a frame; {size} parameters, {trained.seconds:.0f} s")
 

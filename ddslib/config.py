@@ -117,6 +117,7 @@ class Evaluation:
     intensity: Intensity
     chords: Annotated[int, Field(gt=0, le=50)]
     epsilon: Annotated[float, Field(gt=0)]  # at most this counts as silent in the sparsity
+    seeds: Positive  # how many seeds the comparison takes, from the profile's on
 
 
 @frozen

@@ -222,7 +222,7 @@ class FrameDictionary(DecodedDictionary):
     Decoding goes through the frames in chunks, so what a gradient needs is kept for one chunk at a time.
     """
 
-    CHUNK = 32  # frames: about 2000 codes of 60 notes, whose intermediate results stay near the processor
+    CHUNK = 64  # frames: about 4000 codes of 60 notes
 
     def __init__(self, flow: Flow, frames: int, log_determinant: bool = False):
         super().__init__(flow, frames, log_determinant)

@@ -6,6 +6,7 @@ decompositions, and keeps it under the digest of all that it depends on; asked a
 
 import json
 import logging
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,16 @@ class Workspace:
         flow, history, provenance = flows.load(path, self.device)
         return Trained(flow, history, provenance["seconds"])
 
+    def needed_flows(self, **chosen: Any) -> Iterator[tuple[str, str | None, int]]:
+        """Arguments of `flow` for all that the book compares; of ``kind``, ``without``, ``seed`` those in `chosen`."""
+        first, count = self.profile.seed, self.profile.evaluation.seeds
+        pairs = [(None, seed) for seed in range(first, first + count)] + [(self.instruments.validation, first)]
+        if {"without", "seed"} & chosen.keys():
+            pairs = [(chosen.get("without"), chosen.get("seed", first))]
+        for without, seed in pairs:
+            for kind in [chosen["kind"]] if "kind" in chosen else sorted(set(FLOWS.values())):
+                yield kind, without, seed
+
     def _flow_path(self, kind: str, without: str | None, seed: int) -> Path:
         split = (self.profile.training.split, self.profile.training.validation_share)
         recipe, frames = getattr(self.profile, kind), self.frames(without).content
@@ -221,8 +232,9 @@ class Workspace:
         return digest(REVISION, experiment.method, experiment.seed, settings, source, mixture, self.device.type)
 
     def rehearsal(self, experiment: Experiment) -> Experiment:
-        """The same experiment on the validation piano, for all that has to be chosen."""
-        return replace(experiment, instrument=self.instruments.validation, root="")
+        """The same experiment on the validation piano, for all that has to be chosen; chosen once for all seeds."""
+        seed = None if experiment.seed is None else self.profile.seed
+        return replace(experiment, instrument=self.instruments.validation, root="", seed=seed)
 
     def threshold(self, experiment: Experiment) -> float:
         """The best threshold on A for the experiment's rehearsal."""

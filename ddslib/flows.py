@@ -58,6 +58,20 @@ class Layer(nn.Module, ABC):
         """The x whose image is y."""
 
 
+class _Permute(torch.autograd.Function):
+    """x[..., order].  Its gradient is the inverse permutation: torch, which cannot know that, would add up by index."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, order: Tensor, inverse_order: Tensor) -> Tensor:
+        ctx.save_for_backward(order, inverse_order)
+        return x.reshape(-1, len(order)).index_select(1, order).view_as(x)  # in two dimensions it is ten times as fast
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        order, inverse_order = ctx.saved_tensors
+        return _Permute.apply(gradient, inverse_order, order), None, None
+
+
 class Permutation(Layer):
     """A fixed random order of the dimensions, the same for all flows of a stack."""
 
@@ -68,10 +82,10 @@ class Permutation(Layer):
         self.register_buffer("inverse_order", order.argsort())
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return x.index_select(-1, self.order), x.new_zeros(())
+        return _Permute.apply(x, self.order, self.inverse_order), x.new_zeros(())
 
     def inverse(self, y: Tensor) -> Tensor:
-        return y.index_select(-1, self.inverse_order)
+        return _Permute.apply(y, self.inverse_order, self.order)
 
 
 class ActNorm(Layer):
@@ -127,12 +141,12 @@ class LUMixing(Layer):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         lower, upper = self._triangles()
-        y = functional.linear(functional.linear(x, upper), lower).index_select(-1, self.order)
-        return y, self.factors.diagonal().sum()
+        y = functional.linear(functional.linear(x, upper), lower)
+        return _Permute.apply(y, self.order, self.inverse_order), self.factors.diagonal().sum()
 
     def inverse(self, y: Tensor) -> Tensor:
         lower, upper = self._triangles()
-        y = y.index_select(-1, self.inverse_order)
+        y = _Permute.apply(y, self.inverse_order, self.order)
         y = torch.linalg.solve_triangular(lower.T, y, upper=True, left=False, unitriangular=True)
         return torch.linalg.solve_triangular(upper.T, y, upper=False, left=False)
 

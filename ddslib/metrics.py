@@ -10,12 +10,14 @@ Measures:
     * `relative_error` of the reconstruction
     * `average_precision`, over all cells, or with every frame scaled alike
     * `precision_recall_f` at a threshold, and `best_threshold`
+    * `bootstrap_interval`, how far any of them would move with other chords and other seeds
 
 References:
     * Marták, Kelz and Widmer 2022, §IV-E (Eq. 1)
     * Hurley and Rickard, "Comparing measures of sparsity", IEEE Trans. Inf. Theory 55(10), 2009
 """
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -133,3 +135,35 @@ def best_threshold(A: ArrayLike, Y: ArrayLike) -> float:
     precision, recall, thresholds = precision_recall_curve(Y.ravel(), A.ravel())
     f = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
     return float(thresholds[f[:-1].argmax()])
+
+
+class Interval(NamedTuple):
+    """Where a share of all draws of a bootstrap lies."""
+
+    low: float
+    high: float
+
+
+def bootstrap_interval(
+    measure: Callable[..., float],
+    runs: Sequence[tuple[ArrayLike, ...]],
+    chord: ArrayLike,
+    generator: np.random.Generator,
+    draws: int = 300,
+    level: float = 0.95,
+) -> Interval:
+    """An interval of `measure`, whose arguments are arrays with T frames as their last axis.
+
+    `runs` holds those arguments once for every seed, and `chord` (T,) says which chord a frame is from.
+    Every draw takes one run, and as many chords as there are, with replacement.
+    """
+    chord = as_array(chord)
+    runs = [[as_array(values) for values in arrays] for arrays in runs]
+    frames = [np.flatnonzero(chord == name) for name in np.unique(chord)]
+    found = []
+    for _ in range(draws):
+        arrays = runs[generator.integers(len(runs))]
+        drawn = np.concatenate([frames[index] for index in generator.integers(len(frames), size=len(frames))])
+        found.append(measure(*(values[..., drawn] for values in arrays)))
+    tail = (1 - level) / 2
+    return Interval(*map(float, np.quantile(found, [tail, 1 - tail])))

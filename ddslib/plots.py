@@ -12,6 +12,7 @@ import librosa
 import matplotlib.pyplot as plt
 import numpy as np
 import soundfile
+import torch
 from IPython.display import HTML
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, to_rgb
@@ -21,7 +22,7 @@ from numpy.typing import ArrayLike
 
 from .config import FrontEnd, Pitches
 from .metrics import as_array
-from .spectrogram import frequencies, times
+from .spectrogram import expand, frequencies, times
 
 INK, RIGHT, WRONG, MISSED = "#222831", "#00798c", "#d1495b", "#edae49"
 STYLE = {
@@ -129,6 +130,29 @@ def dictionary(ax: Axes, W: ArrayLike, sources: ArrayLike, front_end: FrontEnd, 
     ax.figure.colorbar(image, ax=ax, label="W")
 
 
+def spectra(ax: Axes, curves: Mapping[str, ArrayLike], front_end: FrontEnd, **options) -> None:
+    """Named spectra (K,) over kilohertz, each scaled to a maximum of 1; `options` go to plot."""
+    kilohertz = frequencies(front_end) / 1000
+    for name, values in curves.items():
+        values = as_array(values)
+        top = max(values.max(), np.finfo(float).tiny)
+        ax.plot(kilohertz, values / top, label=name, **{"linewidth": 1} | options)
+    ax.set(xlabel="frequency (kHz)", ylabel="compressed magnitude\n(maximum 1)")
+    ax.margins(x=0)
+
+
+def by_source(ax: Axes, values: ArrayLike, sounds: ArrayLike, pitches: Pitches, label: str) -> None:
+    """Dots for the values (N, count) of every source, coloured by whether its note `sounds` (N,) at all."""
+    values, sounds = as_array(values), as_array(sounds).astype(bool)
+    spread = np.linspace(-0.3, 0.3, values.shape[1]) if values.shape[1] > 1 else np.zeros(1)
+    places = np.array(pitches.numbers)[:, None] + spread
+    for chosen, colour, name in ((sounds, RIGHT, "sounds"), (~sounds, WRONG, "never sounds")):
+        ax.plot(places[chosen].ravel(), values[chosen].ravel(), ".", color=colour, markersize=4, label=name)
+    octaves = [pitch for pitch in pitches.numbers if pitch % 12 == 0]
+    ax.set_xticks(octaves, [librosa.midi_to_note(pitch) for pitch in octaves])
+    ax.set(xlabel="pitch", ylabel=label)
+
+
 def components(ax: Axes, H: ArrayLike, front_end: FrontEnd, rows: int = 300) -> None:
     """H (entries, T) over seconds, the strongest of neighbouring entries where they outnumber `rows`."""
     H = as_array(H)
@@ -150,6 +174,49 @@ def sparsity_curve(ax: Axes, epsilons: ArrayLike, values: ArrayLike, label: str 
     """The share of cells of A that are at most epsilon, over epsilon."""
     ax.semilogx(epsilons, values, label=label)
     ax.set(xlabel="ε (activity)", ylabel="share of cells ≤ ε", ylim=(0, 1))
+
+
+def spectrum(ax: Axes, x: ArrayLike, front_end: FrontEnd, label: str | None = None, **options) -> None:
+    """One spectrum x (K,) over kilohertz; `options` go to plot."""
+    ax.plot(frequencies(front_end) / 1000, as_array(x), label=label, **{"linewidth": 1} | options)
+    ax.set(xlabel="frequency (kHz)", ylabel="compressed magnitude")
+    ax.margins(x=0)
+
+
+def pitch_matrix(ax: Axes, values: ArrayLike, pitches: Pitches, label: str, **options) -> None:
+    """values (N, N), rows and columns by pitch, with a colour bar; `options` go to imshow."""
+    lowest, highest = _pitch_edges(pitches)
+    extent = (lowest, highest, lowest, highest)
+    image = ax.imshow(as_array(values), extent=extent, origin="lower", interpolation="nearest", **options)
+    ticks = [pitch for pitch in pitches.numbers if len(pitches.numbers) <= 12 or pitch % 12 == 0]
+    names = [librosa.midi_to_note(pitch) for pitch in ticks]
+    ax.set_xticks(ticks, names)
+    ax.set_yticks(ticks, names)
+    ax.figure.colorbar(image, ax=ax, label=label)
+
+
+def training_history(ax: Axes, history: Mapping[str, ArrayLike]) -> None:
+    """Training and validation losses (epochs, units) by epoch: thin for a unit, thick for the units' mean."""
+    for name, colour in (("training", RIGHT), ("validation", WRONG)):
+        losses = as_array(history[name])
+        epochs = np.arange(1, len(losses) + 1)
+        if losses.shape[1] > 1:
+            ax.plot(epochs, losses, color=colour, linewidth=0.4, alpha=0.4)
+        ax.plot(epochs, np.nanmean(losses, axis=1), color=colour, linewidth=2, label=name)
+    ax.set(xlabel="epoch", ylabel="loss (nats a frame)")
+    ax.legend(frameon=False)
+
+
+def synthesise(X: ArrayLike, front_end: FrontEnd, seed: int = 0) -> np.ndarray:
+    """A sound (samples,) whose spectrogram is about X (K, T), with phases by Griffin and Lim from random ones.
+
+    Values of X outside [0, 1] are cut off.  A sound that would exceed full scale is made softer.
+    """
+    S = expand(torch.as_tensor(as_array(X)).clamp(0, 1), front_end.gamma).numpy()
+    above = front_end.n_fft // 2 - front_end.bins
+    stft = np.pad(S * front_end.n_fft / 4, ((1, above), (0, 0)))  # a Hann window sums to half its length
+    audio = librosa.griffinlim(stft, hop_length=front_end.hop, n_fft=front_end.n_fft, random_state=seed)
+    return audio / max(1.0, np.abs(audio).max())
 
 
 def players(sounds: Mapping[str, ArrayLike], sample_rate: int) -> HTML:

@@ -255,7 +255,8 @@ class _Run:
         gradients = [rows.grad for rows in self.flow.parameters()]
         if not isinstance(self.flow, RealNVP):
             gradients = [gradient[None] for gradient in gradients]
-        norm = torch.stack([gradient.flatten(1).square().sum(dim=1) for gradient in gradients]).sum(dim=0).sqrt()
+        norms = torch.stack([torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients])
+        norm = torch.linalg.vector_norm(norms, dim=0)
         scale = (self.recipe.gradient_clipping / norm.clamp(min=1e-12)).clamp(max=1)
         for gradient in gradients:
             gradient.mul_(scale.view(-1, *[1] * (gradient.ndim - 1)))

@@ -7,7 +7,8 @@ from sklearn.decomposition import non_negative_factorization
 
 from ddslib.config import Fit
 from ddslib.decomposition import _Schedule, decompose
-from ddslib.dictionaries import Dictionary, Penalty, SampleDictionary
+from ddslib.dictionaries import Dictionary, FrameDictionary, Penalty, SampleDictionary, SharedDictionary
+from ddslib.flows import ConditionalGlow, RealNVP
 
 FIT = Fit(iterations=400, step_size=0.01, positivity="projection", likelihood_weight=0.0)
 
@@ -59,7 +60,7 @@ def test_a_silent_mixture_needs_no_activity(generator):
     assert float(result.cost[-1]) < 0.05
 
 
-class DecodedDictionary(Dictionary):
+class LinearlyDecoded(Dictionary):
     """The smallest dictionary with codes: W = max(0, B z), likely where z is near zero."""
 
     def __init__(self, basis, entries, generator):
@@ -82,13 +83,14 @@ class DecodedDictionary(Dictionary):
     def correlate(self, G):
         return self._W.T @ G
 
-    def pull_back(self, G, H):
-        return torch.autograd.grad(self._graph, self._leaf, G @ H.T)[0]
+    def pull_back(self, G, H, likelihood_weight):
+        through_W = torch.autograd.grad(self._graph, self._leaf, G @ H.T)[0]
+        return through_W + likelihood_weight * H.sum(dim=1) * self.codes
 
     def penalty(self, H):
         weights = H.sum(dim=1)
         energy = self.codes.pow(2).sum(dim=0) / 2
-        return Penalty((weights * energy).sum(), energy[:, None].expand_as(H), weights * self.codes)
+        return Penalty((weights * energy).sum(), energy[:, None].expand_as(H))
 
     def attribute(self, H):
         return self._W.norm(dim=0)[:, None] * H
@@ -101,7 +103,7 @@ class DecodedDictionary(Dictionary):
 
 
 def decoded(generator, entries=4):
-    return DecodedDictionary(random(generator, 10, 3), entries, generator)
+    return LinearlyDecoded(random(generator, 10, 3), entries, generator)
 
 
 @pytest.mark.parametrize("positivity", ["projection", "relu"])
@@ -149,6 +151,119 @@ def test_with_fixed_codes_and_no_penalty_the_search_is_that_of_nmf(generator):
     ours, nmf = (decompose(X, d, FIT, H=H) for d in (dictionary, fixed))
     assert torch.allclose(ours.H, nmf.H)
     assert torch.allclose(ours.cost, nmf.cost)
+
+
+def note_flows(generator):
+    flow = RealNVP(3, 10, 3, [8, 8], generator)
+    return perturbed(flow, generator)
+
+
+def conditional_flow(generator):
+    flow = ConditionalGlow(3, 10, 3, [8, 8], 10.0, generator)
+    flow(torch.randn(50, 10, generator=generator) + 0.5)
+    return perturbed(flow, generator)
+
+
+def perturbed(flow, generator):
+    with torch.no_grad():
+        for parameter in flow.double().parameters():
+            parameter += 0.2 * torch.randn(parameter.shape, dtype=torch.float64, generator=generator)
+    return flow
+
+
+METHODS = {
+    "DDS-1": lambda generator: FrameDictionary(note_flows(generator), 12),
+    "DDS-2": lambda generator: SharedDictionary(note_flows(generator), 2),
+    "DDS-3": lambda generator: SharedDictionary(conditional_flow(generator), 2),
+}
+
+
+@pytest.fixture(params=METHODS)
+def method(request, generator):
+    return METHODS[request.param](generator)
+
+
+@pytest.fixture
+def mixture(method, generator):
+    """What codes away from zero could explain exactly."""
+    method.codes.normal_(generator=generator)
+    method.refresh()
+    X = method.mix(method.start(torch.full((10, 12), 4.0, dtype=torch.float64), generator))
+    method.codes.zero_()
+    return X
+
+
+@pytest.mark.parametrize("positivity", ["projection", "relu"])
+def test_every_method_searches_activations_that_are_not_negative_and_codes(method, mixture, positivity, generator):
+    lowest, mix = [], method.mix
+
+    def watched(H):
+        lowest.append(float(H.min()))
+        return mix(H)
+
+    method.mix = watched
+    fit = Fit(iterations=150, step_size=0.02, positivity=positivity, likelihood_weight=1e-3)
+    result = decompose(mixture, method, fit, generator=generator)
+    assert len(lowest) > result.iterations
+    assert min(lowest) >= 0
+    assert (result.H >= 0).all()
+    assert result.cost[-1] < 0.9 * result.cost[0]
+    assert result.codes is method.codes
+    assert result.codes.abs().max() > 0.1
+    assert torch.equal(result.X_hat, method.mix(result.H))
+    assert torch.equal(result.A, method.attribute(result.H))
+
+
+@pytest.mark.parametrize("likelihood_weight", [0.0, 0.1])
+def test_a_search_of_codes_does_better_than_one_with_the_codes_it_starts_from(
+    method, mixture, likelihood_weight, generator
+):
+    fit = Fit(iterations=150, step_size=0.02, positivity="projection", likelihood_weight=likelihood_weight)
+    H = method.start(mixture, generator)
+    pull_back, method.pull_back = method.pull_back, no_gradient(method)
+    fixed = decompose(mixture, method, fit, H=H)
+    assert method.codes.count_nonzero() == 0
+    method.pull_back = pull_back
+    free = decompose(mixture, method, fit, H=H)
+    assert free.cost[-1] < fixed.cost[-1]
+
+
+def no_gradient(dictionary):
+    """Adam leaves a variable alone whose gradient has always been zero."""
+    return lambda G, H, likelihood_weight: torch.zeros_like(dictionary.codes)
+
+
+@pytest.mark.parametrize("positivity", ["projection", "relu"])
+@pytest.mark.parametrize("name", ["DDS-2", "DDS-3"])
+def test_with_fixed_codes_and_no_penalty_dds_is_nmf_with_the_decoded_entries(name, positivity, generator):
+    dictionary = METHODS[name](generator)
+    dictionary.codes.normal_(generator=generator)
+    dictionary.refresh()
+    dictionary.pull_back = no_gradient(dictionary)
+    entries = torch.cat([dictionary.entries(source) for source in range(3)], dim=1)
+    samples = SampleDictionary(entries.T, torch.arange(6) // 2, 3)
+    X = random(generator, 10, 12)
+    H = dictionary.start(X, generator)
+    fit = replace(FIT, iterations=150, positivity=positivity)
+    ours, nmf = (decompose(X, d, fit, H=H) for d in (dictionary, samples))
+    assert ours.iterations == nmf.iterations > 50
+    for part in ("H", "A", "X_hat", "cost", "distance", "step_size"):
+        assert torch.allclose(getattr(ours, part), getattr(nmf, part), atol=1e-9), part
+
+
+def test_nmf_has_no_codes_to_return(generator):
+    dictionary = SampleDictionary(random(generator, 30, 8), identity_sources(30), 30)
+    assert decompose(random(generator, 8, 6), dictionary, replace(FIT, iterations=2)).codes is None
+
+
+def test_a_search_from_its_own_start_is_reproducible_under_a_generator(method, mixture):
+    fit = Fit(iterations=5, step_size=0.02, positivity="relu", likelihood_weight=1e-3)
+    costs = []
+    for seed in (1, 1, 2):
+        method.codes.zero_()
+        costs.append(decompose(mixture, method, fit, generator=torch.Generator().manual_seed(seed)).cost)
+    assert torch.equal(costs[0], costs[1])
+    assert not torch.equal(costs[0], costs[2])
 
 
 def test_under_relu_an_activation_below_zero_gets_no_gradient_and_stays_silent(generator):

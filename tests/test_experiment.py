@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ddslib import cli, metrics
+from ddslib import cli, metrics, training
 from ddslib.config import InputError
 from ddslib.experiment import Experiment, Workspace, resolve_device
 
@@ -48,6 +48,74 @@ def test_another_configuration_is_another_row(workspace, row):
     other = Workspace(replace(workspace.profile, nmf=slower), workspace.folder, device="cpu")
     assert other.evaluate(other.experiment("nmf"))["iterations"] == 5
     assert workspace.evaluate(workspace.experiment("nmf")) == row
+
+
+@pytest.fixture(scope="module")
+def quick(workspace):
+    """A workspace whose flows are trained, and whose searches run, for just long enough."""
+    profile = workspace.profile
+    hasty = {"epochs": 2, "steps": 2, "hidden": (16,)}
+    return Workspace(
+        replace(
+            profile,
+            note_flows=replace(profile.note_flows, **hasty),
+            conditional_flow=replace(profile.conditional_flow, **hasty),
+            dds1=replace(profile.dds1, iterations=3),
+            dds2=replace(profile.dds2, iterations=3, components=2),
+            dds3=replace(profile.dds3, iterations=3, components=2),
+        ),
+        workspace.folder,
+        device="cpu",
+    )
+
+
+@pytest.mark.parametrize(("method", "components"), [("dds1", None), ("dds2", 2), ("dds3", 2)])
+def test_every_variant_of_dds_yields_a_row(quick, row, method, components):
+    experiment = quick.experiment(method, chords=2)
+    found = quick.evaluate(experiment)
+    assert list(found) == COLUMNS
+    assert (found["method"], found["components"], found["seed"], found["iterations"]) == (method, components, 0, 3)
+    assert all(math.isfinite(value) for value in found.values() if isinstance(value, float))
+    assert quick.evaluate(experiment) == found
+
+
+@pytest.mark.parametrize("method", ["dds1", "dds2", "dds3"])
+def test_the_found_dictionary_is_the_one_that_the_search_ended_with(quick, method):
+    experiment = quick.experiment(method, chords=2)
+    result, dictionary = quick.decomposition(experiment), quick.found_dictionary(experiment)
+    assert torch.equal(dictionary.codes, result.codes)
+    assert torch.allclose(dictionary.mix(result.H), result.X_hat, atol=1e-5)
+    assert torch.allclose(dictionary.attribute(result.H), result.A, atol=1e-5)
+
+
+def test_a_flow_is_trained_once_for_each_seed_and_choice_of_pianos(quick, monkeypatch):
+    trained = quick.flow("note_flows")
+    assert trained.history["validation"].shape == (2, 12)
+    paths = {quick._flow_path("note_flows", *choice) for choice in ((None, 0), ("MsGnStCl", 0), ("MsGnStAm", 0))}
+    assert len(paths) == 1  # none of them is a training piano, so all learn from the same frames
+    assert quick._flow_path("note_flows", "CsGMGrnd", 0) not in paths
+    assert quick._flow_path("note_flows", None, 1) not in paths
+    monkeypatch.setattr(training, "train", None)
+    again = quick.flow("note_flows")
+    assert all(torch.equal(a, b) for a, b in zip(trained.flow.parameters(), again.flow.parameters(), strict=True))
+
+
+def test_the_flows_that_the_book_needs_are_those_of_every_seed_and_of_the_rehearsal(quick):
+    three = Workspace(
+        replace(quick.profile, evaluation=replace(quick.profile.evaluation, seeds=3)), quick.folder, device="cpu"
+    )
+    needed = list(three.needed_flows(kind="note_flows"))
+    assert needed == [
+        ("note_flows", without, seed) for without, seed in [(None, 0), (None, 1), (None, 2), ("CsGMGrnd", 0)]
+    ]
+    assert len(list(three.needed_flows())) == 8
+    assert list(three.needed_flows(kind="note_flows", seed=7)) == [("note_flows", None, 7)]
+
+
+def test_the_threshold_is_chosen_once_for_all_seeds(quick):
+    rehearsals = {quick.rehearsal(quick.experiment("dds2", seed=seed)) for seed in range(3)}
+    assert {rehearsal.seed for rehearsal in rehearsals} == {0}
+    assert quick.rehearsal(quick.experiment("nmf", seed=3)).seed is None
 
 
 def test_the_decomposition_is_stored_whole(workspace, row):
@@ -94,7 +162,7 @@ def test_real_maps_takes_the_place_of_the_rendered_corpus(tmp_path, smoke):
 
 
 def test_an_unknown_method_is_an_error():
-    with pytest.raises(InputError, match="no method 'magic'; expected one of nmf"):
+    with pytest.raises(InputError, match="no method 'magic'; expected one of nmf, dds1, dds2, dds3"):
         Experiment("magic", "MsGnStCl", 2, "I32-96", 6)
 
 
@@ -116,6 +184,9 @@ def test_the_command_line_prints_the_row(workspace, row, capsys):
     assert "CsGMCP70    ISOL       36" in listing
     assert cli.main(["render", *arguments]) == 0
     assert cli.main(["frames", *arguments]) == 0
+    hasty = [f"--set=note_flows.{setting}" for setting in ("epochs=1", "steps=1", "hidden=[8]")]
+    assert cli.main(["train", *arguments, *hasty, "--flow", "note_flows", "--seed", "5"]) == 0
+    assert capsys.readouterr().out.startswith("note_flows: validation loss ")
 
 
 @pytest.mark.parametrize(

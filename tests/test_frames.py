@@ -67,7 +67,7 @@ def test_splitting_by_recording_keeps_recordings_whole(prepare, smoke):
     store = prepare()
     training = replace(smoke.training, validation_share=0.25)
     chosen = store.validation(training, seed=0)
-    assert len(set(store.recordings[chosen])) == 2
+    assert len(set(store.recordings[chosen])) == 4
     assert not set(store.recordings[chosen]) & set(store.recordings[~chosen])
     assert np.array_equal(chosen, store.validation(training, seed=0))
     assert not all(np.array_equal(chosen, store.validation(training, seed=s)) for s in range(1, 6))
@@ -78,6 +78,42 @@ def test_splitting_by_frame_leaves_recordings_on_both_sides(prepare, smoke):
     chosen = store.validation(replace(smoke.training, validation_share=0.25, split="frame"), seed=0)
     assert chosen.sum() == 40
     assert set(store.recordings[chosen]) & set(store.recordings[~chosen])
+
+
+def made_up(recordings_of_sources, frames_of_recording=5):
+    """Frames of so many recordings for each source."""
+    sources = np.repeat(np.arange(len(recordings_of_sources)), recordings_of_sources)
+    recordings = np.repeat(np.arange(len(sources)), frames_of_recording)
+    names = tuple(f"recording {number}" for number in range(len(sources)))
+    return frames.Frames(np.zeros((len(recordings), 4), np.float32), sources[recordings], recordings, names, "content")
+
+
+@pytest.mark.parametrize("split", ["recording", "frame"])
+@pytest.mark.parametrize("share", [0.01, 0.25, 0.99])
+def test_every_source_has_frames_on_both_sides(split, share, smoke):
+    store = made_up([2, 3, 12])
+    chosen = store.validation(replace(smoke.training, validation_share=share, split=split), seed=0)
+    for source in range(3):
+        assert set(chosen[store.sources == source]) == {False, True}
+
+
+def test_the_share_of_the_recordings_that_validate_is_that_of_each_source(smoke):
+    store = made_up([4, 8, 40])
+    chosen = store.validation(replace(smoke.training, validation_share=0.25, split="recording"), seed=0)
+    assert [len(set(store.recordings[chosen & (store.sources == source)])) for source in range(3)] == [1, 2, 10]
+
+
+def test_a_source_with_a_single_recording_cannot_be_split_by_recording(smoke):
+    store = made_up([2, 1, 3])
+    with pytest.raises(InputError, match="recording 2 is the only recording of its note; expected two"):
+        store.validation(replace(smoke.training, split="recording"), seed=0)
+    chosen = store.validation(replace(smoke.training, split="frame"), seed=0)
+    assert set(chosen[store.sources == 1]) == {False, True}
+
+
+def test_a_source_with_a_single_frame_cannot_be_split(smoke):
+    with pytest.raises(InputError, match="recording 0 is the only frame of its note"):
+        made_up([1, 2], frames_of_recording=1).validation(replace(smoke.training, split="frame"), seed=0)
 
 
 def test_a_broken_recording_leaves_no_store(prepare, root, tmp_path):
