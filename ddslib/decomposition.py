@@ -79,7 +79,12 @@ def decompose(
 
     cost, distance, step_size = torch.tensor(history, dtype=torch.float64).T
     seconds = time.perf_counter() - begun
-    return Decomposition(H, dictionary.attribute(H), X_hat, codes, cost, distance, step_size, seconds)
+    return Decomposition(H, dictionary.attribute(H), X_hat, _kept(codes), cost, distance, step_size, seconds)
+
+
+def _kept(codes: Tensor | None) -> Tensor | None:
+    """A copy, since another search with the same dictionary would move the codes."""
+    return None if codes is None else codes.clone()
 
 
 def _present(*variables: Tensor | None) -> list[Tensor]:

@@ -216,18 +216,16 @@ class Coupling(Layer):
         return torch.cat([y1, (y2 - t) * (-s).exp()], dim=-1)
 
 
-class AffineMap(nn.Module):
+class AffineMap:
     """x = y M + c: what the inverse of a mixing and of the ActNorm before it amounts to while they are fixed."""
 
     def __init__(self, norm: ActNorm, mixing: LUMixing):
-        super().__init__()
         dtype = mixing.factors.dtype
         norm, mixing = deepcopy(norm).double(), deepcopy(mixing).double()
         origin = torch.zeros_like(norm.shift)
         offset = norm.inverse(origin)
         matrix = norm.inverse(mixing.inverse(torch.eye(len(origin)).to(origin))) - offset
-        self.register_buffer("matrix", matrix.detach().to(dtype), persistent=False)
-        self.register_buffer("offset", offset.detach().to(dtype), persistent=False)
+        self.matrix, self.offset = matrix.detach().to(dtype), offset.detach().to(dtype)
 
     def inverse(self, y: Tensor) -> Tensor:
         return torch.addmm(self.offset, y, self.matrix)
@@ -263,7 +261,7 @@ class Flow(nn.Module, ABC):
         """Log-determinant of f (N, entries) at spectra (N, entries, K), source by source."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """z = f(x) (..., B, K) and log |det ∂f/∂x| (..., B), in nats.
+        """z = f(x) and log |det ∂f/∂x|, in nats: (B, K) to (B, K) and (B,), with the notes first in a stack.
 
         Raises `InputError` where something is not finite, as `inverse` does.
         """
@@ -271,15 +269,15 @@ class Flow(nn.Module, ABC):
         for layer in self.layers:
             x, log_det = layer(x)
             total = total + log_det
-        return self._finite(x), total
+        return self._finite(x), self._finite(total)
 
     def inverse(self, z: Tensor) -> Tensor:
-        """x = g(z) (..., B, K)."""
+        """x = g(z), of the shape of z."""
         for layer in self._inverse_chain():
             z = layer.inverse(z)
         return self._finite(z)
 
-    def _inverse_chain(self) -> Sequence[nn.Module]:
+    def _inverse_chain(self) -> Sequence[Layer | AffineMap]:
         return self.layers[::-1]
 
     def _finite(self, result: Tensor) -> Tensor:
@@ -390,7 +388,9 @@ class ConditionalGlow(Flow):
             semantic_weight=semantic_weight,
         )  # fmt: skip
         self.semantic_variance = n_sources / (2 * semantic_weight)
-        self._frozen: nn.ModuleList | None = None
+        self._frozen: list[
+            Coupling | AffineMap
+        ] = []  # no submodules: what is derived from weights is not saved with them
 
     @property
     def code_dimensions(self) -> int:
@@ -429,12 +429,14 @@ class ConditionalGlow(Flow):
 
     def freeze(self) -> Self:
         steps = [self.layers[first : first + 3] for first in range(0, len(self.layers), 3)]
-        chain = [layer for norm, mixing, coupling in reversed(steps) for layer in (coupling, AffineMap(norm, mixing))]
-        self._frozen = nn.ModuleList(chain)
-        return super().freeze()
+        super().freeze()
+        self._frozen = [
+            part for norm, mixing, coupling in reversed(steps) for part in (coupling, AffineMap(norm, mixing))
+        ]
+        return self
 
-    def _inverse_chain(self) -> Sequence[nn.Module]:
-        return super()._inverse_chain() if self._frozen is None else self._frozen
+    def _inverse_chain(self) -> Sequence[Layer | AffineMap]:
+        return self._frozen or super()._inverse_chain()
 
 
 FLOWS = {flow.__name__: flow for flow in (RealNVP, ConditionalGlow)}
@@ -460,9 +462,9 @@ def load(path: Path, device: torch.device | str = "cpu") -> tuple[Flow, dict[str
             description = json.loads(file.metadata()["description"])
         flow = FLOWS[description["flow"]](**description["arguments"])
         flow.load_state_dict(below("flow.", tensors))
-    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
+        flow.check_weights()
+    except (SafetensorError, KeyError, TypeError, RuntimeError, ValueError) as error:
         raise InputError(f"{path}: expected a flow written by ddslib: {error}") from error
-    flow.check_weights()
     return flow.to(device), below("history.", tensors), description["provenance"]
 
 

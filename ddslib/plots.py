@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from .config import FrontEnd, Pitches
@@ -204,6 +205,7 @@ def training_history(ax: Axes, history: Mapping[str, ArrayLike]) -> None:
             ax.plot(epochs, losses, color=colour, linewidth=0.4, alpha=0.4)
         ax.plot(epochs, np.nanmean(losses, axis=1), color=colour, linewidth=2, label=name)
     ax.set(xlabel="epoch", ylabel="loss (nats a frame)")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(frameon=False)
 
 

@@ -314,11 +314,10 @@ class _Run:
     def resume(self, state: dict[str, Tensor]) -> None:
         """Take over what `state` gave."""
         self.active = state["active"]
-        if len(self.active) < self.data.units:
-            self.flow = self.flow.take(self.active)
-            self.optimiser = self._adam(self.flow)
-        self.flow.load_state_dict(below("flow.", state))
-        _set_moments("adam.", self.flow, self.optimiser, state)
+        buffers = {name: state[f"flow.{name}"] for name, _ in self.flow.named_buffers()}
+        self.flow.load_state_dict(buffers, strict=False)
+        if len(self.active):
+            self._resume_steps(state)
         if self.classifier:
             self.classifier.load_state_dict(below("classifier.", state))
             _set_moments("classifier_adam.", self.classifier, self.classifier.optimiser, state)
@@ -328,6 +327,13 @@ class _Run:
         self.order.set_state(state["order"])
         self.noise.set_state(state["noise"])
         self.seconds = float(state["seconds"])
+
+    def _resume_steps(self, state: dict[str, Tensor]) -> None:
+        if len(self.active) < self.data.units:
+            self.flow = self.flow.take(self.active)
+            self.optimiser = self._adam(self.flow)
+        self.flow.load_state_dict(below("flow.", state))
+        _set_moments("adam.", self.flow, self.optimiser, state)
 
     def result(self) -> Trained:
         """The flow with the best weights of every unit."""

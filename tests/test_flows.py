@@ -524,3 +524,26 @@ def test_the_conditional_flow_is_the_one_that_zuko_makes_of_its_weights(dimensio
         density = zuko.distributions.NormalizingFlow(theirs, normal_around(mean, variance))
         ours = flow.log_prob(x, torch.full((B,), n))
         assert torch.allclose(ours, density.log_prob(x), rtol=0, atol=1e-10)
+
+
+def test_a_frozen_flow_is_saved_and_loaded_like_any_other(tmp_path, generator):
+    flow = ConditionalGlow(2, 6, 2, [8], 10.0, generator)
+    flow(torch.randn(20, 6, generator=generator))
+    flows.save(flow.freeze(), tmp_path / "flow.safetensors", {}, {})
+    loaded, _, _ = flows.load(tmp_path / "flow.safetensors")
+    z = torch.randn(3, 6, generator=generator)
+    assert torch.allclose(loaded.inverse(z), flow.inverse(z), atol=1e-5)
+
+
+def test_a_description_that_is_not_json_is_an_error_that_names_the_file(tmp_path):
+    save_file({"x": torch.zeros(2)}, tmp_path / "other.safetensors", metadata={"description": "hello"})
+    with pytest.raises(InputError, match=r"other\.safetensors: expected a flow"):
+        flows.load(tmp_path / "other.safetensors")
+
+
+def test_an_infinite_log_determinant_is_an_error():
+    flow = RealNVP(2, 6, 2, [8])
+    with torch.no_grad():
+        flow.layers[1].b.fill_(-torch.inf)
+    with pytest.raises(InputError, match=r"layers\.1\.b are not finite"):
+        flow(torch.randn(2, 4, 6))

@@ -371,6 +371,12 @@ def test_the_classifier_drops_activations_while_it_learns_and_stays_as_it_is_whi
     assert not any(parameter.requires_grad for parameter in run.classifier.parameters())
 
 
+def test_dropout_silences_a_tenth_and_keeps_the_mean(generator):
+    dropped = training._ReLUWithDropout(generator)(torch.ones(100_000))
+    assert float((dropped == 0).double().mean()) == pytest.approx(0.1, abs=0.005)
+    assert float(dropped.mean()) == pytest.approx(1, abs=0.005)
+
+
 def test_the_nuisance_weight_counts_against_what_the_classifier_can_tell(frames, validation):
     losses = {}
     for weight in (1e-6, 1.0):
@@ -441,3 +447,15 @@ def test_a_training_that_diverges_is_an_error(recipe, frames, validation):
     recipe = replace(recipe, learning_rate=1e8, gradient_clipping=None)
     with pytest.raises(InputError, match="not finite"):
         training.train(recipe, frames, validation, 3, seed=0)
+
+
+@each_recipe
+def test_a_training_whose_units_all_stopped_early_resumes_from_its_last_checkpoint(
+    recipe, frames, validation, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
+    recipe = replace(recipe, patience=1, epochs=60, learning_rate=0.1)
+    checkpoint = tmp_path / "training.checkpoint"
+    whole = training.train(recipe, frames, validation, 3, 0, checkpoint=checkpoint)
+    assert len(whole.history["validation"]) < 60
+    assert_equal(training.train(recipe, frames, validation, 3, 0, checkpoint=checkpoint), whole)
