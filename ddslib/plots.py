@@ -131,17 +131,6 @@ def dictionary(ax: Axes, W: ArrayLike, sources: ArrayLike, front_end: FrontEnd, 
     ax.figure.colorbar(image, ax=ax, label="W")
 
 
-def spectra(ax: Axes, curves: Mapping[str, ArrayLike], front_end: FrontEnd, **options) -> None:
-    """Named spectra (K,) over kilohertz, each scaled to a maximum of 1; `options` go to plot."""
-    kilohertz = frequencies(front_end) / 1000
-    for name, values in curves.items():
-        values = as_array(values)
-        top = max(values.max(), np.finfo(float).tiny)
-        ax.plot(kilohertz, values / top, label=name, **{"linewidth": 1} | options)
-    ax.set(xlabel="frequency (kHz)", ylabel="compressed magnitude\n(maximum 1)")
-    ax.margins(x=0)
-
-
 def by_source(ax: Axes, values: ArrayLike, sounds: ArrayLike, pitches: Pitches, label: str) -> None:
     """Dots for the values (N, count) of every source, coloured by whether its note `sounds` (N,) at all."""
     values, sounds = as_array(values), as_array(sounds).astype(bool)

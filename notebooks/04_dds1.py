@@ -86,9 +86,9 @@ def draws() -> torch.Generator:
 #
 # $$ \hat{\mathbf{x}}_t = \sum_n a_{nt}\, \max\bigl(0,\, g_n(\mathbf{z}_{nt})\bigr), \qquad a_{nt} \ge 0 $$
 #
-# This is NMF with one entry for each note, where the entries depend on codes. The positive part is needed because a flow
-# may return a value just below zero where a recorded spectrum is empty. By hand, for the frames of the first chord,
-# with all codes at zero:
+# This is NMF with one entry for each note, where the entries depend on codes. The positive part is needed because a
+# flow may return a value just below zero where a recorded spectrum is empty. By hand, for the frames of the first
+# chord, with all codes at zero:
 
 # %%
 first = X[:, mixture.chord == 0].to(workspace.device)
@@ -114,8 +114,8 @@ assert torch.allclose(X_hat, dictionary.mix(H), rtol=1e-4, atol=1e-4)
 # ## The cost
 #
 # A flow can return any spectrum at all if its code is far enough out. What keeps the entries piano-like is their
-# likelihood. A standard normal code of $D$ numbers has a *surprise* that grows with its length. Taken per dimension, in
-# nats:
+# likelihood. A standard normal code of $D$ numbers has a *surprise* that grows with its length. Taken per dimension,
+# in nats:
 #
 # $$ e(\mathbf{z}) = -\frac{\log \mathcal{N}(\mathbf{z}; 0, \mathbf{I})}{D}
 #    = \frac{\lVert \mathbf{z} \rVert^2}{2D} + \frac{\log 2\pi}{2} $$
@@ -157,8 +157,8 @@ assert torch.allclose(dictionary.penalty(H).value, penalty(somewhere, H), rtol=1
 # %% [markdown]
 # ## The start
 #
-# All codes start at zero. There the prior has its mode, so we call $g_n(\mathbf{0})$ the *mode* of note $n$: the spectrum
-# from which its flow starts. The activations start small and random:
+# All codes start at zero. There the prior has its mode, so we call $g_n(\mathbf{0})$ the *mode* of note $n$: the
+# spectrum from which its flow starts. The activations start small and random:
 #
 # $$ \mathbf{z}_{nt} = \mathbf{0}, \qquad H_{nt} \sim U(0, 1) \cdot \sqrt{\bar{X} / N} $$
 #
@@ -176,8 +176,8 @@ print(f"activations start between 0 and {float((first.mean() / N).sqrt()):.3g}")
 # ## The search
 #
 # One iteration is one step of Adam {cite}`kingma2015` on the activations, and then one on the codes. The gradient for
-# the codes goes through the flow, which is why the dictionary is called *differentiable*. Here are two iterations, with
-# nothing but the formulas above and automatic differentiation:
+# the codes goes through the flow, which is why the dictionary is called *differentiable*. Here are two iterations,
+# with nothing but the formulas above and automatic differentiation:
 
 # %%
 free = H_start.clone().requires_grad_()
@@ -205,8 +205,8 @@ print("by library:", ", ".join(f"{J:.4g}" for J in by_library.cost))
 assert np.allclose(by_library.cost, by_hand, rtol=1e-4)
 
 # %% [markdown]
-# **The price.** No two frames share a code, so the search has $N \cdot T$ codes of $K$ numbers. The reconstruction has
-# only $K \cdot T$ numbers to fit. And for the gradient, every step of the flow must remember what it computed.
+# **The price.** No two frames share a code, so the search has $N \cdot T$ codes of $K$ numbers. The reconstruction
+# has only $K \cdot T$ numbers to fit. And for the gradient, every step of the flow must remember what it computed.
 
 # %% tags=["hide-input"]
 kept = {}
@@ -307,12 +307,14 @@ plt.show()
 t = int((mixture.chord == 0).nonzero()[0]) + frames // 3
 note = int(Y[:, t].nonzero()[0])
 curves = {
-    "frame of X": X[:, t],
-    "mode": before[:, note],
-    "entry found": found.entries(note)[:, t],
+    "frame of X": (X[:, t], plots.INK),
+    "mode": (before[:, note], plots.WRONG),
+    "entry found": (found.entries(note)[:, t].cpu(), plots.RIGHT),
 }
 figure, ax = plt.subplots(figsize=(9, 3))
-plots.spectra(ax, curves, front_end)
+for name, (values, colour) in curves.items():
+    plots.spectrum(ax, values / values.max(), front_end, name, color=colour)
+ax.set(ylabel="relative to the maximum")
 name = librosa.midi_to_note(pitches.numbers[note])
 fundamental = librosa.midi_to_hz(pitches.numbers[note]) / 1000
 for partial in np.arange(fundamental, ax.get_xlim()[1], fundamental):
@@ -325,9 +327,9 @@ plt.show()
 # ## What the codes did
 #
 # How far did the codes go? A standard normal vector of $D$ numbers has a length near $\sqrt{D}$: nearly all of its
-# volume is there, and almost none near the mode. The latents of real frames, which we get by running the flows forwards
-# over validation frames, are of that order. (They are shorter where the training added noise to its frames: a frame without noise
-# is more regular than what the flow was taught.)
+# volume is there, and almost none near the mode. The latents of real frames, which we get by running the flows
+# forwards over validation frames, are of that order. (They are shorter where the training added noise to its frames:
+# a frame without noise is more regular than what the flow was taught.)
 
 # %%
 sounds = Y.any(dim=1)
@@ -387,8 +389,8 @@ axes[1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 plt.show()
 
 # %% [markdown]
-# What bounds the distance is less the penalty, with so small a $\lambda$, than the number of steps. In every dimension, Adam
-# moves by about the step size in an iteration. So a code gets no further than about
+# What bounds the distance is less the penalty, with so small a $\lambda$, than the number of steps. In every
+# dimension, Adam moves by about the step size in an iteration. So a code gets no further than about
 #
 # $$ \text{iterations} \times \text{step size} \times \sqrt{D} $$
 
@@ -429,7 +431,8 @@ plt.show()
 # %% [markdown]
 # ## How good is it?
 #
-# In DDS-1, $A_{nt} = \lVert \mathbf{w}_{nt} \rVert\, H_{nt}$: each entry has its own norm, and there is nothing to sum.
+# In DDS-1, $A_{nt} = \lVert \mathbf{w}_{nt} \rVert\, H_{nt}$: each entry has its own norm, and there is nothing to
+# sum.
 
 # %%
 norms = torch.stack([found.entries(n).norm(dim=0) for n in range(N)])
@@ -467,9 +470,10 @@ assert rows["dds1"]["psa"] < rows["nmf"]["psa"]
 # ## Why it does poorly
 #
 # **Everything rises alike.** Adam divides each gradient by its own size. So every activation moves by about the step
-# size in an iteration, whether its note is right or nearly useless. An activation can grow by at most about iterations
-# × step size. How far would it have to? To see this, we leave the codes at zero and find the best activations of the
-# $N$ modes exactly, frame by frame, by non-negative least squares. That is NMF with one fixed entry for each note:
+# size in an iteration, whether its note is right or nearly useless. An activation can grow by at most about
+# iterations × step size. How far would it have to? To see this, we leave the codes at zero and find the best
+# activations of the $N$ modes exactly, frame by frame, by non-negative least squares. That is NMF with one fixed
+# entry for each note:
 
 # %%
 modes = before.double().numpy()
@@ -516,25 +520,20 @@ axes[0].bar(pitches.numbers, activity, color=colours)
 octaves = [pitch for pitch in pitches.numbers if pitch % 12 == 0]
 axes[0].set_xticks(octaves, [librosa.midi_to_note(pitch) for pitch in octaves])
 axes[0].set(xlabel="pitch", ylabel="activity A")
-kilohertz = (
-    np.linspace(0, 1, K + 1)[1:] * K * front_end.sample_rate / front_end.n_fft / 1000
-)
 parts = {
     "frame": (X[:, t], plots.INK),
     "from sounding notes": (used[right].sum(0), plots.RIGHT),
     "from silent notes": (used[~right].sum(0), plots.WRONG),
 }
 for name, (values, colour) in parts.items():
-    axes[1].plot(kilohertz, values, color=colour, linewidth=1, label=name)
-axes[1].set(xlabel="frequency (kHz)", ylabel="compressed magnitude")
-axes[1].margins(x=0)
+    plots.spectrum(axes[1], values, front_end, name, color=colour)
 axes[1].legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# **Where the flow is steep.** A step of the codes moves all $K$ numbers of a code at once. Near the mode that changes a
-# spectrum by little. Elsewhere a flow can be steep. We move each code by one step in a random direction,
-# and see how far its spectrum goes, compared with its own norm:
+# **Where the flow is steep.** A step of the codes moves all $K$ numbers of a code at once. Near the mode that changes
+# a spectrum by little. Elsewhere a flow can be steep. We move each code by one step in a random direction, and see
+# how far its spectrum goes, compared with its own norm:
 
 # %%
 signs = torch.randint(0, 2, (N, len(some), K), generator=draws(), device=workspace.device)
@@ -554,8 +553,8 @@ for name, z in (
 
 # %% [markdown]
 # A single code in a steep place is enough. Its spectrum jumps, and with it the distance, which is one norm over all
-# frames: whatever is wrong anywhere weighs on the gradient of every frame. A smaller step makes the search smooth, but
-# then the activations get nowhere. Three frames, at the profile's step size and at a tenth of it:
+# frames: whatever is wrong anywhere weighs on the gradient of every frame. A smaller step makes the search smooth,
+# but then the activations get nowhere. Three frames, at the profile's step size and at a tenth of it:
 
 # %%
 few = torch.linspace(0, frames - 1, 3).long()
@@ -583,14 +582,14 @@ print(f"{row['parameters'] / 1e6:.3g} million numbers in the {N} flows")
 print(f"{N * T * K / 1e6:.3g} million numbers in the codes")
 
 # %% [markdown]
-# Time and memory of the search grow with the length of the recording, and the cost of decoding grows with it.
+# Time and memory of the search grow with the length of the recording: every frame brings $N$ codes of its own.
 #
 # ## What was learnt
 #
 # * A flow run backwards is a dictionary whose entries can change, and automatic differentiation finds how.
 # * With a code for every note and every frame there are far more unknowns than data. Nothing ties an entry to what
 #   its note sounds like in the next frame.
-# * Within the iterations that it can afford, the search spreads the activity over most notes, right and wrong, and jumps where a flow is
-#   steep. It attributes worse than NMF.
+# * Within the iterations that it can afford, the search spreads the activity over most notes, right and wrong, and
+#   jumps where a flow is steep. It attributes worse than NMF.
 #
 # **Next:** {doc}`05_dds2` lets the frames share their entries.

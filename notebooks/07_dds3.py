@@ -15,9 +15,9 @@
 #
 # **The question.** Does a dictionary attribute better if one flow, which has heard all notes, generates it?
 #
-# **You need:** {doc}`05_dds3` and the flow of {doc}`06_conditional_flow`. **You will see:** the same search with half of
-# the code fixed: the part that says which note it is. Then a closer look at two choices that are easily overlooked: how
-# activations are kept positive, and how much the likelihood weighs.
+# **You need:** {doc}`05_dds2` and the flow of {doc}`06_conditional_flow`. **You will see:** the same search with a
+# part of the latent vector fixed: the part that says which note it is. Then a closer look at two choices that are
+# easily overlooked: how activations are kept positive, and how much the likelihood weighs.
 
 # %% tags=["parameters"]
 profile = "laptop"  # a name in profiles/ or the path of a .yaml file
@@ -35,6 +35,7 @@ seed = None  # of the flows' training and of the start of H; None is the profile
 # %%
 import math
 from dataclasses import replace
+from functools import cache
 
 import librosa
 import matplotlib.pyplot as plt
@@ -43,8 +44,8 @@ import pandas as pd
 import torch
 
 from ddslib import metrics, plots
-from ddslib.config import load_profile
-from ddslib.decomposition import decompose
+from ddslib.config import SharedCodeFit, load_profile
+from ddslib.decomposition import Decomposition, decompose
 from ddslib.dictionaries import SharedDictionary
 from ddslib.experiment import Workspace
 
@@ -80,9 +81,9 @@ def draws() -> torch.Generator:
 # %% [markdown]
 # ## The formula
 #
-# The conditional flow is one function $g$ for all notes. Its latent vector has a *semantic* part of $N$ numbers, which
-# is near the one-hot vector $\mathbf{1}_n$ for note $n$, and a *nuisance* part of $K - N$ numbers for all that is not the note. The
-# search holds the first at the one-hot vector, and moves only the second:
+# The conditional flow is one function $g$ for all notes. Its latent vector has a *semantic* part of $N$ numbers,
+# which is near the one-hot vector $\mathbf{1}_n$ for note $n$, and a *nuisance* part of $K - N$ numbers for all that
+# is not the note. The search holds the first at the one-hot vector, and moves only the second:
 #
 # $$ \hat{\mathbf{X}} = \mathbf{W}(\mathbf{Z})\, \mathbf{H}, \qquad
 #    \mathbf{w}_{nc} = \max\bigl(0,\, g([\mathbf{1}_n, \mathbf{z}_{nc}])\bigr) $$
@@ -108,8 +109,8 @@ assert dictionary.codes.shape == (N, C, D)
 assert torch.allclose(X_hat, dictionary.mix(H), rtol=1e-3, atol=1e-3)
 
 # %% [markdown]
-# The cost, the shares and the start of $\mathbf{H}$ are those of {doc}`05_dds2`, and so is the class in the library. The likelihood
-# is that of the nuisance code, over $D = K - N$ dimensions.
+# The cost, the shares and the start of $\mathbf{H}$ are those of {doc}`05_dds2`, and so is the class in the library.
+# The likelihood is that of the nuisance code, over $D = K - N$ dimensions.
 
 # %%
 share = (H / (H.sum(dim=0) + 1e-3)).sum(dim=1)
@@ -120,8 +121,8 @@ H_start = uniform * (first.mean() / (N * C)).sqrt()
 assert torch.allclose(H_start, dictionary.start(first, draws()))
 
 # %% [markdown]
-# **Does an entry stay with its note?** The flow is a bijection. Whatever the nuisance code, running the entry forwards
-# gives back the one-hot vector, up to rounding. We try codes as long as those of real frames may be:
+# **Does an entry stay with its note?** The flow is a bijection. Whatever the nuisance code, running the entry
+# forwards gives back the one-hot vector, up to rounding. We try codes as long as those of real frames may be:
 
 # %%
 far = torch.randn(N, C, D, generator=draws(), device=workspace.device)
@@ -141,8 +142,9 @@ print(f"largest deviation from the one-hot vector: {error:.1e}")
 assert error < 0.05
 
 # %% [markdown]
-# So the note of an entry never changes, *as the flow sees it*. That is a weaker promise than it sounds. The entry that
-# is used is the positive part, and the flow may see another note in it. And the flow knows notes only from frames like those it was trained on.
+# So the note of an entry never changes, *as the flow sees it*. That is a weaker promise than it sounds. The entry
+# that is used is the positive part, and the flow may see another note in it. And the flow knows notes only from
+# frames like those it was trained on.
 
 # %%
 name_found = semantic_part(decoded.clamp(min=0)).argmax(dim=2)
@@ -163,10 +165,10 @@ print(
 )
 rise = distance[1:] / distance[:-1]
 print(f"largest rise from one iteration to the next: by a factor of {rise.max():.3g}")
-print(f"the steps were halved {int((result.step_size.diff() < 0).sum())} times")
+print(f"halvings of the step size: {int((result.step_size.diff() < 0).sum())}")
 assert distance[-1] < 0.7 * distance[0]
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The cost by iteration, and the distance within it. Where a code gets to a steep place of its flow the cost leaps up, and soon comes down again.", "name": "fig-dds3-cost"}, "image": {"alt": "Two coinciding curves on logarithmic axes that fall steadily by a large factor, except for a few narrow spikes."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The cost by iteration, and the distance within it.", "name": "fig-dds3-cost"}, "image": {"alt": "Two coinciding curves on logarithmic axes that fall by a large factor over the iterations."}}
 figure, ax = plt.subplots(figsize=(6, 2.8))
 plots.cost_history(ax, result.cost, label="cost J")
 plots.cost_history(ax, distance, label="distance ‖X − X̂‖")
@@ -213,12 +215,16 @@ H = result.H.cpu().unflatten(0, (N, C))
 note = int((A * Y).sum(dim=1).argmax())
 t = int((A[note] * Y[note]).argmax())
 figure, axes = plt.subplots(2, 1, figsize=(9, 6))
-plots.spectra(axes[0], {"frame of X": X[:, t]}, front_end, color=plots.INK)
-plots.spectra(axes[0], {"mode": before[note, :, 0]}, front_end, color=plots.WRONG)
+for name, values, colour in (
+    ("frame of X", X[:, t], plots.INK),
+    ("mode", before[note, :, 0], plots.WRONG),
+):
+    plots.spectrum(axes[0], values / values.max(), front_end, name, color=colour)
 colours = plt.get_cmap("viridis")(np.linspace(0, 0.9, C))
 for c in range(C):
-    curve = {f"entry {c + 1}": after[note, :, c]}
-    plots.spectra(axes[0], curve, front_end, color=colours[c], linewidth=0.8)
+    values, style = after[note, :, c], {"color": colours[c], "linewidth": 0.8}
+    scaled = values / values.max().clamp(min=1e-9)
+    plots.spectrum(axes[0], scaled, front_end, f"entry {c + 1}", **style)
     strength = after[note, :, c].norm() * H[note, c]
     axes[1].plot(
         np.arange(T) * front_end.hop / front_end.sample_rate, strength, color=colours[c]
@@ -233,6 +239,7 @@ axes[1].fill_between(
 )  # fmt: skip
 axes[1].set(xlabel="time (s)", ylabel="activity ‖w‖ H")
 axes[1].margins(x=0)
+axes[0].set(ylabel="relative to the maximum")
 axes[0].set_title(librosa.midi_to_note(pitches.numbers[note]))
 axes[0].legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
 plt.show()
@@ -240,7 +247,8 @@ plt.show()
 # %% [markdown]
 # ## What the codes did
 #
-# Again we compare with the latents of validation frames: with the nuisance part of them, since that is what a code is.
+# Again we compare with the latents of validation frames: with the nuisance part of them, since that is what a code
+# is.
 
 # %%
 codes = result.codes.cpu()
@@ -289,8 +297,8 @@ axes[1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 plt.show()
 
 # %% [markdown]
-# The likelihood of an entry is conditional on its note, $\log p(\mathbf{x} \mid n)$, and so is that of the frames. An entry
-# has its semantic part exactly at the one-hot vector, and a frame only nearly.
+# The likelihood of an entry is conditional on its note, $\log p(\mathbf{x} \mid n)$, and so is that of the frames. An
+# entry has its semantic part exactly at the one-hot vector, and a frame only nearly.
 #
 # ## Activations and reconstruction
 #
@@ -361,15 +369,15 @@ assert rows["dds3"]["psa"] > rows["dds1"]["psa"]
 #
 # ## Positive by what means?
 #
-# Activations must not be negative. NMF clamps them at zero after each step (`projection`). The DDS methods search a free
-# variable and use its positive part (`relu`), after the released code {cite}`ddscode`:
+# Activations must not be negative. NMF clamps them at zero after each step (`projection`). The DDS methods search a
+# free variable and use its positive part (`relu`), after the released code {cite}`ddscode`:
 #
 # $$ H_{jt} = \max(0, \hat{H}_{jt}), \qquad
 #    \frac{\partial J}{\partial \hat{H}_{jt}} = 0 \quad \text{where } \hat{H}_{jt} < 0 $$
 #
-# That looks like the same thing, and is not. A clamped activation sits at zero, and rises as soon as its entry is needed.
-# With the positive part, an activation below zero has no gradient any more, and what is left of Adam's momentum
-# only takes it further down. It never returns. In the snippet above:
+# That looks like the same thing, and is not. A clamped activation sits at zero, and rises as soon as its entry is
+# needed. With the positive part, an activation below zero has no gradient any more, and what is left of Adam's
+# momentum only takes it further down. It never returns. In the snippet above:
 
 # %%
 positive = result.H.cpu()
@@ -385,32 +393,33 @@ print(f"notes that have lost all of their entries: {int(lost.sum())} of {N}")
 print(f"sounding cells of A that are at zero: {float((A == 0)[Y].float().mean()):.3f}")
 
 # %% [markdown]
-# Zeros are what a sparse decomposition is made of, but these come from the order of events: what was superfluous *early* in
-# the search is lost for its whole rest. Both means on the first chords, for a few iterations, with all else equal. For the first we
-# also stop halfway, to see that no activation comes back.
+# Zeros are what a sparse decomposition is made of, but these come from the order of events: what was superfluous
+# *early* in the search is lost for its whole rest. Both means on the first chords, for a few iterations, with all
+# else equal. For the first we also stop halfway, to see that no activation comes back.
 
 # %%
 keep = mixture.chord < 2
 x, y = X[:, keep].to(workspace.device), Y[:, keep]
 
 
-def short_search(iterations: int = 80, **changes):
-    """A decomposition of the first chords, with some settings changed."""
-    settings_of_it = replace(fit, iterations=iterations, **changes)
-    return decompose(x, SharedDictionary(flow, C), settings_of_it, generator=draws())
+@cache
+def search(fit: SharedCodeFit) -> Decomposition:
+    """A decomposition of the first chords."""
+    return decompose(x, SharedDictionary(flow, C), fit, generator=draws())
 
 
-def report(name: str, short) -> None:
-    psa = metrics.precision_of_source_attribution(short.A, y)
-    ranked = metrics.average_precision(short.A, y)
-    error = metrics.relative_error(x, short.X_hat)
+def report(name: str, result: Decomposition) -> None:
+    psa = metrics.precision_of_source_attribution(result.A, y)
+    ranked = metrics.average_precision(result.A, y)
+    error = metrics.relative_error(x, result.X_hat)
     print(f"{name:12} PSA {psa:.3f}, average precision {ranked:.3f}, ", end="")
-    print(f"relative error {error:.3f}, zeros {(short.H == 0).float().mean():.3f}")
+    print(f"relative error {error:.3f}, zeros {(result.H == 0).float().mean():.3f}")
 
 
-relu = short_search(positivity="relu")
-projection = short_search(positivity="projection")
-halfway = short_search(40, positivity="relu")
+brief = replace(fit, iterations=60)
+relu = search(replace(brief, positivity="relu"))
+projection = search(replace(brief, positivity="projection"))
+halfway = search(replace(brief, positivity="relu", iterations=30))
 report("relu", relu)
 report("projection", projection)
 came_back = (halfway.H == 0) & (relu.H > 0)
@@ -421,9 +430,9 @@ assert not came_back.any()
 
 # %% [markdown]
 # Read the two measures together. PSA asks whether the activity that is there is right. It gains from whatever
-# silences wrong notes, and does not mind if a right one is silenced with them. Average precision does: a
-# sounding cell at zero is ranked last. So a choice may raise the one and lower the other, and a table with PSA alone would call that
-# progress.
+# silences wrong notes, and does not mind if a right one is silenced with them. Average precision does: a sounding
+# cell at zero is ranked last. So a choice may raise the one and lower the other, and a table with PSA alone would
+# call that progress.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The first chords by both means. Teal: right; red: wrong; yellow: missed.", "name": "fig-dds3-positivity"}, "image": {"alt": "Two piano rolls in colours side by side. Both have the bars of the sounding notes in teal; the right one, of projection, has more or different pale red cells than the left one, of relu."}}
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.4), sharey=True)
@@ -438,7 +447,8 @@ plt.show()
 # ## How much the likelihood weighs
 #
 # The released code has $\lambda = 10^{-4}$ {cite}`ddscode`. The distance grows with the square root of the number of
-# frames, and the penalty with that number. So a $\lambda$ means something only together with $T$. How much of the cost is penalty?
+# frames, and the penalty with that number. So a $\lambda$ means something only together with $T$. How much of the
+# cost is penalty?
 
 # %%
 penalties = result.cost - result.distance
@@ -446,12 +456,12 @@ print(f"λ = {fit.likelihood_weight:g}, T = {T}")
 print(f"penalty, weighted: {penalties[-1]:.3g} of a cost of {result.cost[-1]:.3g}")
 
 # %% [markdown]
-# At the mode each frame already costs $\lambda \cdot \tfrac{1}{2} \log 2\pi$, which no search can change. The little that is left hardly
-# holds an entry back. The same chords with a weight of $10^{-4}$ and with a weight of 1:
+# At the mode each frame already costs $\lambda \cdot \tfrac{1}{2} \log 2\pi$, which no search can change. The little
+# that is left hardly holds an entry back. The same chords with a weight of $10^{-4}$ and with a weight of 1:
 
 # %%
 for weight in (1e-4, 1.0):
-    short = short_search(likelihood_weight=weight)
+    short = search(replace(brief, likelihood_weight=weight))
     report(f"λ = {weight:g}", short)
     used = short.codes.norm(dim=2)
     print(f"{'':12} median distance from the mode {used.median():.3g}")
@@ -460,8 +470,8 @@ for weight in (1e-4, 1.0):
 assert used.median() < loose
 
 # %% [markdown]
-# A larger weight keeps the entries nearer to the mode, and pays for that with a larger error. What it does to the attribution
-# depends on what bound the entries before: the size of the flow, its training, or nothing.
+# A larger weight keeps the entries nearer to the mode, and pays for that with a larger error. What it does to the
+# attribution depends on what bound the entries before: the size of the flow, its training, or nothing.
 #
 # ## What it costs
 
@@ -485,8 +495,8 @@ assert flow.size() == rows["dds3"]["parameters"]
 #
 # ## What was learnt
 #
-# * The note of an entry is a part of its latent vector that the search does not touch. The flow itself vouches for it, up to the
-#   positive part.
+# * The note of an entry is a part of its latent vector that the search does not touch. The flow itself vouches for
+#   it, up to the positive part.
 # * One flow takes the place of $N$, and the rest of the algorithm is that of DDS-2.
 # * `relu` silences activations for good. That is a source of sparsity, and of missed notes.
 # * $\lambda = 10^{-4}$ hardly binds. Nearly all that keeps entries piano-like is the flow and the start at its mode.
