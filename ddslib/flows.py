@@ -234,10 +234,7 @@ class AffineMap:
 class Flow(nn.Module, ABC):
     """A chain of layers, and what a decomposition asks of it.
 
-    Attributes:
-        n_sources: N.
-        dimensions: K.
-        code_dimensions: D, how many numbers a code has.
+    ``n_sources`` is N, ``dimensions`` is K.
     """
 
     def __init__(self, layers: Sequence[Layer], **arguments: Any):

@@ -385,7 +385,7 @@ for method, candidate in chosen.items():
 # %% tags=["hide-input"]
 columns = ["method", "positivity", "likelihood_weight", "psa", "average_precision"]
 columns += ["sparsity", "relative_error", "harmonic mean"]
-tried[columns].replace({"method": NAMES}).round(3)
+tried[columns].replace({"method": NAMES}).round(dict.fromkeys(columns[3:], 3))
 
 # %% [markdown]
 # Now the held-out piano, with the chosen settings: close, then ambient.
