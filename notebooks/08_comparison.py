@@ -49,6 +49,9 @@ workspace = Workspace(profile, work_dir, maps_root, device)
 close, ambient = workspace.instruments.test
 evaluation = profile.evaluation
 NAMES = {"nmf": "NMF", "dds1": "DDS-1", "dds2": "DDS-2", "dds3": "DDS-3"}
+COLOURS = dict(
+    zip(NAMES, (plots.INK, plots.MISSED, plots.WRONG, plots.RIGHT), strict=True)
+)
 print(f"{evaluation.chords} chords, P{evaluation.polyphony}, {evaluation.intensity}")
 print(f"the held-out piano: {close} (close) and {ambient} (ambient)")
 
@@ -57,8 +60,9 @@ print(f"the held-out piano: {close} (close) and {ambient} (ambient)")
 #
 # * All methods see the same recordings of isolated notes, and none of the pianos that are tested.
 # * All methods decompose the same chords, by the same loop, under the same rules for halving steps and for stopping.
-# * Settings are the paper's and the released code's where they are known: $\lambda = 10^{-4}$, and activations that are
-#   the positive part of a free variable. The profile decides the size of the flows and the number of iterations.
+# * Settings are the paper's and the released code's where they are known: $\lambda = 10^{-4}$; NMF clamps its activations at
+#   zero, and those of DDS are the positive part of a free variable. The profile decides the size of the flows and the
+#   number of iterations.
 # * Training and the start of the search are random. So DDS-2 and DDS-3 are trained and run with several seeds. DDS-1,
 #   the slowest, runs with one; NMF draws nothing.
 #
@@ -299,6 +303,7 @@ for method in METHODS:
     A = workspace.decomposition(experiments(method, close)[0]).A
     curve = [metrics.sparsity(A, epsilon) for epsilon in epsilons]
     plots.sparsity_curve(ax, epsilons, curve, label=NAMES[method])
+    ax.lines[-1].set_color(COLOURS[method])
 roll = workspace.snippet(workspace.experiment("nmf", instrument=close)).Y
 ax.axhline(1 - float(roll.float().mean()), color=plots.INK, linestyle=":")
 ax.axvline(evaluation.epsilon, color=plots.INK, linewidth=0.8)
@@ -318,9 +323,7 @@ plt.show()
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Each row of this chapter: what PSA says against what average precision says. Filled: close; open: ambient.", "name": "fig-psa-against-ap"}, "image": {"alt": "A scatter plot of PSA on the horizontal and average precision on the vertical axis, points coloured by method."}}
 figure, ax = plt.subplots(figsize=(5, 4))
-for method, colour in zip(
-    METHODS, (plots.INK, plots.MISSED, plots.WRONG, plots.RIGHT), strict=True
-):
+for method, colour in COLOURS.items():
     for instrument in (close, ambient):
         own = rows[(rows.method == method) & (rows.instrument == instrument)]
         ax.plot(
