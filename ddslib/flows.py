@@ -2,9 +2,9 @@
 
 A flow is a chain of layers, each of which maps forwards (data to latent, f) and back (latent to data,
 g = f⁻¹), and knows the logarithm of its Jacobian determinant.  With z = f(x) and a standard normal
-prior, the change of variables gives
+prior, the change of variables gives ::
 
-    log p(x) = log N(z; 0, I) + log |det ∂f/∂x|.
+    log p(x) = log N(z; 0, I) + log |det ∂f/∂x|
 
 Two flows are made of these layers: `RealNVP`, one flow per note (DDS-1, DDS-2), and
 `ConditionalGlow`, one flow for all notes (DDS-3).  Both decode codes (N, entries, D) to spectra
@@ -119,8 +119,8 @@ class ActNorm(Layer):
 class LUMixing(Layer):
     """y = P L U x: an invertible matrix, learnt through its factors; P is fixed.
 
-    One K × K parameter holds both triangles: L below the diagonal, whose own is 1; U above it; and on it
-    log |diag U|, whose sum is the log-determinant.  It starts as a random rotation.
+    One K × K parameter holds both triangles: L below the diagonal, whose own is 1; U above it; and on it the
+    logarithms of U's magnitudes there, whose sum is the log-determinant.  It starts as a random rotation.
     """
 
     def __init__(self, dimensions: int, generator: torch.Generator):
@@ -258,7 +258,7 @@ class Flow(nn.Module, ABC):
         """Log-determinant of f (N, entries) at spectra (N, entries, K), source by source."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """z = f(x) and log |det ∂f/∂x|, in nats: (B, K) to (B, K) and (B,), with the notes first in a stack.
+        """z = f(x) and its log-determinant in nats: (B, K) to (B, K) and (B,), with the notes first in a stack.
 
         Raises `InputError` where something is not finite, as `inverse` does.
         """
