@@ -1,4 +1,4 @@
-# make book | test | serve | setup | unlock | clean
+# make book | test | bench | serve | setup | unlock | clean
 #   PROFILE=smoke|laptop|paper (or a .yaml of yours)   MAPS_ROOT=/path/to/MAPS   CORES=n   PYTHON=python3.12
 
 PYTHON    ?= python3
@@ -15,7 +15,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 SNAKEMAKE := $(VENV)/bin/snakemake --snakefile workflow/Snakefile --cores $(CORES) --rerun-incomplete --quiet rules --config
 
-.PHONY: book test serve setup unlock clean
+.PHONY: book test bench serve setup unlock clean
 
 book: setup
 	$(SNAKEMAKE) profile=$(PROFILE) work=$(WORK) maps_root="$(MAPS_ROOT)"
@@ -27,6 +27,10 @@ test: setup
 	$(VENV)/bin/pytest --numprocesses $(CORES) --dist loadfile
 	rm -rf $(TEST)
 	$(SNAKEMAKE) profile=smoke work=$(TEST) recompute=yes
+
+bench: setup
+	$(VENV)/bin/pip install --quiet --no-deps --requirement benchmarks/requirements.txt
+	$(VENV)/bin/python -m benchmarks
 
 serve:
 	$(PYTHON) -m http.server --directory $(WORK)/$(PAGES) $(PORT)

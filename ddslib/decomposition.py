@@ -1,14 +1,17 @@
 """X ≈ W H by gradient descent: the one algorithm that all four methods are (paper §III, §IV-C)."""
 
+import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .config import Fit
-from .dictionaries import Dictionary
+from .config import Fit, InputError
+from .dictionaries import Dictionary, SharedDictionary
 
 SMALLEST_CHANGE = 1e-15  # of the cost between iterations: below, the search has converged
 PATIENCE_WORSE = 10  # iterations above the best cost before the steps are halved
@@ -44,7 +47,7 @@ def decompose(
 
     The norm is Frobenius's, not squared.  One iteration is one Adam step of H, then one of the codes.
     The search starts from `H` (entries, T) or from the dictionary's own start, and ends after
-    ``fit.iterations``, or when the cost no longer falls.
+    ``fit.iterations``, or when the cost no longer falls.  Raises `InputError` if the cost is not finite.
 
     With ``fit.positivity = "projection"`` H is clamped at zero after its step.  With ``"relu"`` a free
     variable is searched whose positive part is H, so no gradient reaches an activation below zero.
@@ -67,8 +70,8 @@ def decompose(
         H = _step_activations(optimisers[0], free, gradient, fit)
         X_hat = dictionary.mix(H)
         distance = torch.linalg.vector_norm(X - X_hat)
-        penalty = dictionary.penalty(H)
-        history.append((float(distance + weight * penalty.value), float(distance), schedule.step_size))
+        costs = torch.stack([distance + weight * dictionary.penalty(H).value, distance]).tolist()
+        history.append((*_finite(costs, len(history)), schedule.step_size))
         if codes is not None:
             codes.grad = dictionary.pull_back(_distance_gradient(X, X_hat), H, weight)
             optimisers[1].step()
@@ -80,6 +83,50 @@ def decompose(
     cost, distance, step_size = torch.tensor(history, dtype=torch.float64).T
     seconds = time.perf_counter() - begun
     return Decomposition(H, dictionary.attribute(H), X_hat, _kept(codes), cost, distance, step_size, seconds)
+
+
+def decompose_long(
+    X: np.ndarray | Tensor,
+    make: Callable[[int], Dictionary],
+    fit: Fit,
+    segment: int = 512,
+    generator: torch.Generator | None = None,
+    device: torch.device | str = "cpu",
+) -> tuple[Tensor, float]:
+    """A (N, T) and the relative error of a recording of any length, `segment` frames at a time.
+
+    X (K, T) may be memory-mapped and larger than memory; ``make(frames)`` gives a dictionary for so many
+    frames.  Where entries are shared over time, so are the codes of all segments: they are found on frames that
+    are spread evenly over X, and then fixed.  Raises `InputError` if X is silent.
+    """
+    frames = X.shape[1]
+
+    def piece(columns: slice | np.ndarray) -> Tensor:
+        return torch.as_tensor(np.ascontiguousarray(X[:, columns])).to(device)
+
+    shared = None
+    dictionary = make(min(segment, frames))
+    if isinstance(dictionary, SharedDictionary):
+        spread = np.linspace(0, frames - 1, min(segment, frames)).round().astype(int)
+        decompose(piece(spread), dictionary, fit, generator=generator)
+        shared = dictionary.fixed()
+    found, missed, energy = [], 0.0, 0.0
+    for first in range(0, frames, segment):
+        part = piece(slice(first, first + segment))
+        result = decompose(part, shared or make(part.shape[1]), fit, generator=generator)
+        found.append(result.A)
+        missed += float((part - result.X_hat).square().sum())
+        energy += float(part.square().sum())
+    if not energy:
+        raise InputError("X is silent throughout; expected something to decompose")
+    return torch.cat(found, dim=1), math.sqrt(missed / energy)
+
+
+def _finite(costs: list[float], iteration: int) -> list[float]:
+    """The one place where the search waits for a GPU, and so the place to look."""
+    if not math.isfinite(costs[0]):
+        raise InputError(f"iteration {iteration + 1}: the cost is {costs[0]}; expected finite data and smaller steps")
+    return costs
 
 
 def _kept(codes: Tensor | None) -> Tensor | None:

@@ -6,14 +6,14 @@ a `Dictionary`, and `ddslib.decomposition.decompose` is the one algorithm.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from .flows import Flow, standard_normal_log_density
+from .flows import Flow, RealNVP, standard_normal_log_density
 
 
 class Penalty(NamedTuple):
@@ -155,14 +155,6 @@ class DecodedDictionary(Dictionary):
         self._log_determinant = log_determinant
         self.codes = like.new_zeros(flow.n_sources, count, flow.code_dimensions)
 
-    def _decode(self, codes: Tensor) -> tuple[Tensor, Tensor]:
-        """Entries (N, count, K) and the energy of their codes (N, count): negative log-densities per dimension."""
-        spectra = self._flow.decode(codes)
-        energy = -standard_normal_log_density(codes)
-        if self._log_determinant:
-            energy = energy - self._flow.log_det(spectra)
-        return spectra.clamp(min=0), energy / codes.shape[-1]
-
     def _start(self, X: Tensor, entries: int, generator: torch.Generator | None) -> Tensor:
         uniform = torch.rand(entries, X.shape[1], dtype=X.dtype, device=X.device, generator=generator)
         return uniform * (X.mean() / entries).sqrt()
@@ -176,6 +168,27 @@ class DecodedDictionary(Dictionary):
         return self._flow.size()
 
 
+class _Decoded:
+    """Entries (n, count, K) and energies (n, count) of codes (n, count, D), and the way back to the codes."""
+
+    def __init__(self, flow: Flow, codes: Tensor, log_determinant: bool):
+        self._codes = codes.detach().requires_grad_()
+        spectra = flow.decode(self._codes)
+        self._outputs = [spectra.clamp(min=0)]
+        self.energy = -standard_normal_log_density(codes) / codes.shape[-1]
+        if log_determinant:
+            self._outputs.append(-flow.log_det(spectra) / codes.shape[-1])
+            self.energy += self._outputs[1].detach()
+        self.entries = self._outputs[0].detach()
+
+    def pull_back(self, into_entries: Tensor, into_energy: Tensor) -> Tensor:
+        """The gradient for the codes, from those for the entries and for the energies; to be called once."""
+        gradients = (into_entries, into_energy)[: len(self._outputs)]
+        (through_flow,) = torch.autograd.grad(self._outputs, self._codes, gradients)
+        codes = self._codes.detach()
+        return through_flow.addcmul_(into_energy[..., None], codes, value=1 / codes.shape[-1])  # of the prior: z / D
+
+
 class SharedDictionary(DecodedDictionary):
     """C entries per source, shared over time: DDS-2 with a stack of note flows, DDS-3 with one conditional flow.
 
@@ -186,10 +199,8 @@ class SharedDictionary(DecodedDictionary):
         super().__init__(flow, components, log_determinant)
 
     def refresh(self) -> None:
-        self._leaf = self.codes.detach().requires_grad_()
-        self._graph = self._decode(self._leaf)
-        spectra, energy = (value.detach() for value in self._graph)
-        self._entries, self._energy = spectra.flatten(0, 1), energy.flatten()[:, None]
+        self._decoded = _Decoded(self._flow, self.codes, self._log_determinant)
+        self._entries = self._decoded.entries.flatten(0, 1)
 
     def start(self, X: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self._start(X, self.codes.shape[0] * self.codes.shape[1], generator)
@@ -201,51 +212,88 @@ class SharedDictionary(DecodedDictionary):
         return self._entries @ G
 
     def penalty(self, H: Tensor) -> Penalty:
-        return self._penalty(H, self._energy)
+        return self._penalty(H, self._decoded.energy.flatten()[:, None])
 
     def pull_back(self, G: Tensor, H: Tensor, likelihood_weight: float) -> Tensor:
-        spectra, energy = self._graph
-        gradients = (H @ G.T).view_as(spectra), likelihood_weight * shares(H).sum(dim=1).view_as(energy)
-        return torch.autograd.grad(self._graph, self._leaf, gradients)[0]
+        into_energy = likelihood_weight * shares(H).sum(dim=1)
+        return self._decoded.pull_back(
+            (H @ G.T).view_as(self._decoded.entries), into_energy.view_as(self._decoded.energy)
+        )
 
     def attribute(self, H: Tensor) -> Tensor:
         weighted = self._entries.norm(dim=1, keepdim=True) * H
         return weighted.unflatten(0, self.codes.shape[:2]).sum(dim=1)
 
     def entries(self, source: int) -> Tensor:
-        return self._entries.unflatten(0, self.codes.shape[:2])[source].T
+        return self._decoded.entries[source].T
+
+    def fixed(self) -> SampleDictionary:
+        """The entries as they are now, without codes to search."""
+        n_sources, components = self.codes.shape[:2]
+        sources = torch.arange(n_sources).repeat_interleave(components)
+        return SampleDictionary(self._entries, sources, n_sources, self.codes.device, resident=True)
+
+
+BLOCKS = {"cpu": 640, "cuda": 2**15}  # codes that DDS-1 decodes at a time
+KEEP = 2 * 2**30  # bytes that it keeps for gradients, at most
 
 
 class FrameDictionary(DecodedDictionary):
     """One entry per source and frame: DDS-1 (paper §III-B).
 
-    Decoding goes through the frames in chunks, so what a gradient needs is kept for one chunk at a time.
+    The flow decodes blocks of notes and frames, of about `block` codes each.  On a CPU a block is so small that
+    what is computed stays in its caches.  What the gradient needs is kept from `refresh` to `pull_back` if all
+    blocks together need no more than `keep` bytes; else each block is decoded once more.
     """
 
-    CHUNK = 64  # frames: about 4000 codes of 60 notes
-
-    def __init__(self, flow: Flow, frames: int, log_determinant: bool = False):
+    def __init__(
+        self,
+        flow: RealNVP,
+        frames: int,
+        log_determinant: bool = False,
+        block: int | None = None,
+        keep: int = KEEP,
+    ):
         super().__init__(flow, frames, log_determinant)
         self._entries = self.codes.new_empty(flow.n_sources, frames, flow.dimensions)
         self._energy = self.codes.new_empty(flow.n_sources, frames)
+        self._blocks = self._split(block or BLOCKS[self.codes.device.type])
+        self._keeps = self._bytes_to_keep() <= keep
 
-    def _chunks(self) -> Iterator[slice]:
-        for first in range(0, self.codes.shape[1], self.CHUNK):
-            yield slice(first, first + self.CHUNK)
+    def _split(self, block: int) -> list[tuple[RealNVP, tuple[slice, slice]]]:
+        """Some of the flows, and the notes and frames that they are for."""
+        n_sources, frames = self.codes.shape[:2]
+        height, width = max(1, block // frames), min(block, frames)
+        blocks = []
+        for note in range(0, n_sources, height):
+            notes = slice(note, note + height)
+            flow = self._flow.take(notes)
+            blocks += [(flow, (notes, slice(frame, frame + width))) for frame in range(0, frames, width)]
+        return blocks
 
-    @torch.no_grad()
+    def _bytes_to_keep(self) -> int:
+        return len(self._blocks) * saved_bytes(lambda: self._decode(*self._blocks[0]))
+
+    def _decode(self, flow: RealNVP, where: tuple[slice, slice]) -> _Decoded:
+        return _Decoded(flow, self.codes[where], self._log_determinant)
+
     def refresh(self) -> None:
-        for frames in self._chunks():
-            self._entries[:, frames], self._energy[:, frames] = self._decode(self.codes[:, frames])
+        self._kept = []
+        for flow, where in self._blocks:
+            with torch.set_grad_enabled(self._keeps):
+                decoded = self._decode(flow, where)
+            self._entries[where], self._energy[where] = decoded.entries, decoded.energy
+            if self._keeps:
+                self._kept.append(decoded)
 
     def start(self, X: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self._start(X, self.codes.shape[0], generator)
 
     def mix(self, H: Tensor) -> Tensor:
-        return torch.einsum("ntk,nt->kt", self._entries, H)
+        return (H.T[:, None] @ self._entries.transpose(0, 1)).squeeze(1).T
 
     def correlate(self, G: Tensor) -> Tensor:
-        return torch.einsum("ntk,kt->nt", self._entries, G)
+        return (self._entries.transpose(0, 1) @ G.T[:, :, None]).squeeze(2).T
 
     def penalty(self, H: Tensor) -> Penalty:
         return self._penalty(H, self._energy)
@@ -253,11 +301,10 @@ class FrameDictionary(DecodedDictionary):
     def pull_back(self, G: Tensor, H: Tensor, likelihood_weight: float) -> Tensor:
         gradient = torch.empty_like(self.codes)
         weights = likelihood_weight * shares(H)
-        for frames in self._chunks():
-            leaf = self.codes[:, frames].detach().requires_grad_()
-            graph = self._decode(leaf)
-            into_spectra = H[:, frames, None] * G[:, frames].T
-            (gradient[:, frames],) = torch.autograd.grad(graph, leaf, (into_spectra, weights[:, frames]))
+        for index, (flow, where) in enumerate(self._blocks):
+            decoded = self._kept[index] if self._keeps else self._decode(flow, where)
+            into_entries = H[where][..., None] * G[:, where[1]].T
+            gradient[where] = decoded.pull_back(into_entries, weights[where])
         return gradient
 
     def attribute(self, H: Tensor) -> Tensor:
@@ -265,3 +312,19 @@ class FrameDictionary(DecodedDictionary):
 
     def entries(self, source: int) -> Tensor:
         return self._entries[source].T
+
+
+def saved_bytes(work: Callable[[], object]) -> int:
+    """The bytes that automatic differentiation keeps of what `work` computes, weights aside."""
+    sizes = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        if not isinstance(tensor, nn.Parameter):
+            storage = tensor.untyped_storage()
+            sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        kept = work()  # alive until all is counted, so that no two storages have one address
+    del kept
+    return sum(sizes.values())

@@ -35,6 +35,7 @@ from torch.nn import functional
 
 from .artefacts import writing
 from .config import InputError
+from .fused import LEAKY_RELU, SELU, Activation, couple, permute, uncouple
 
 SMALL = 0.01  # the last layer of a coupling starts small, but not at zero: no gradient would reach the others
 FLOOR = 0.01  # least deviation that ActNorm divides by: some bins hardly vary
@@ -58,20 +59,6 @@ class Layer(nn.Module, ABC):
         """The x whose image is y."""
 
 
-class _Permute(torch.autograd.Function):
-    """x[..., order].  Its gradient is the inverse permutation: torch, which cannot know that, would add up by index."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, order: Tensor, inverse_order: Tensor) -> Tensor:
-        ctx.save_for_backward(order, inverse_order)
-        return x.reshape(-1, len(order)).index_select(1, order).view_as(x)  # in two dimensions it is ten times as fast
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
-        order, inverse_order = ctx.saved_tensors
-        return _Permute.apply(gradient, inverse_order, order), None, None
-
-
 class Permutation(Layer):
     """A fixed random order of the dimensions, the same for all flows of a stack."""
 
@@ -82,10 +69,10 @@ class Permutation(Layer):
         self.register_buffer("inverse_order", order.argsort())
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return _Permute.apply(x, self.order, self.inverse_order), x.new_zeros(())
+        return permute(x, self.order, self.inverse_order), x.new_zeros(())
 
     def inverse(self, y: Tensor) -> Tensor:
-        return _Permute.apply(y, self.inverse_order, self.order)
+        return permute(y, self.inverse_order, self.order)
 
 
 class ActNorm(Layer):
@@ -142,42 +129,27 @@ class LUMixing(Layer):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         lower, upper = self._triangles()
         y = functional.linear(functional.linear(x, upper), lower)
-        return _Permute.apply(y, self.order, self.inverse_order), self.factors.diagonal().sum()
+        return permute(y, self.order, self.inverse_order), self.factors.diagonal().sum()
 
     def inverse(self, y: Tensor) -> Tensor:
         lower, upper = self._triangles()
-        y = _Permute.apply(y, self.inverse_order, self.order)
+        y = permute(y, self.inverse_order, self.order)
         y = torch.linalg.solve_triangular(lower.T, y, upper=True, left=False, unitriangular=True)
         return torch.linalg.solve_triangular(upper.T, y, upper=False, left=False)
 
 
 class MLP(nn.Module):
-    """Dense layers with an activation between them; with `stack`, one network per flow of the stack."""
+    """The weights and biases of dense layers; with `stack`, of one network per flow of the stack."""
 
-    def __init__(
-        self, widths: Sequence[int], activation: nn.Module, stack: tuple[int, ...], generator: torch.Generator
-    ):
+    def __init__(self, widths: Sequence[int], gain: float, stack: tuple[int, ...], generator: torch.Generator):
         super().__init__()
-        self.activation = activation
-        gains = [*[_gain(activation)] * (len(widths) - 2), SMALL]
+        gains = [*[gain] * (len(widths) - 2), SMALL]
         shapes = list(zip(gains, widths, widths[1:], strict=False))
         self.weights = nn.ParameterList(
             torch.randn(*stack, inputs, outputs, generator=generator) * (gain / math.sqrt(inputs))
             for gain, inputs, outputs in shapes
         )
         self.biases = nn.ParameterList(torch.zeros(*stack, 1, outputs) for _, _, outputs in shapes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        affine = torch.addmm if x.ndim == 2 else torch.baddbmm
-        *hidden, (last, last_bias) = zip(self.weights, self.biases, strict=True)
-        for weight, bias in hidden:
-            x = self.activation(affine(bias, x, weight))
-        return affine(last_bias, x, last)
-
-
-def _gain(activation: nn.Module) -> float:
-    """What keeps the variance of signals constant from layer to layer."""
-    return 1.0 if isinstance(activation, nn.SELU) else nn.init.calculate_gain("leaky_relu", 0.01)
 
 
 class Coupling(Layer):
@@ -191,29 +163,22 @@ class Coupling(Layer):
         self,
         dimensions: int,
         hidden: Sequence[int],
-        activation: nn.Module,
+        activation: Activation,
         generator: torch.Generator,
         stack: tuple[int, ...] = (),
     ):
         super().__init__()
-        self.halves = (dimensions // 2, dimensions - dimensions // 2)
-        self.mlp = MLP([self.halves[0], *hidden, 2 * self.halves[1]], activation, stack, generator)
+        half = dimensions // 2
+        self.mlp = MLP([half, *hidden, 2 * (dimensions - half)], activation.gain, stack, generator)
         self.a = nn.Parameter(torch.ones(*stack, 1, 1))
         self.b = nn.Parameter(torch.zeros(*stack, 1, 1))
-
-    def _scale_and_shift(self, x1: Tensor) -> tuple[Tensor, Tensor]:
-        s, t = self.mlp(x1).chunk(2, dim=-1)
-        return torch.addcmul(self.b, self.a, s.tanh()), t
+        self.activation = activation
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        x1, x2 = x.split(self.halves, dim=-1)
-        s, t = self._scale_and_shift(x1)
-        return torch.cat([x1, torch.addcmul(t, x2, s.exp())], dim=-1), s.sum(dim=-1)
+        return couple(x, self.a, self.b, self.mlp.weights, self.mlp.biases, self.activation)
 
     def inverse(self, y: Tensor) -> Tensor:
-        y1, y2 = y.split(self.halves, dim=-1)
-        s, t = self._scale_and_shift(y1)
-        return torch.cat([y1, (y2 - t) * (-s).exp()], dim=-1)
+        return uncouple(y, self.a, self.b, self.mlp.weights, self.mlp.biases, self.activation)
 
 
 class AffineMap:
@@ -270,9 +235,13 @@ class Flow(nn.Module, ABC):
 
     def inverse(self, z: Tensor) -> Tensor:
         """x = g(z), of the shape of z."""
+        return self._finite(self._back(z))
+
+    def _back(self, z: Tensor) -> Tensor:
+        """`inverse` without a look at the result, for which a GPU would have to be waited for."""
         for layer in self._inverse_chain():
             z = layer.inverse(z)
-        return self._finite(z)
+        return z
 
     def _inverse_chain(self) -> Sequence[Layer | AffineMap]:
         return self.layers[::-1]
@@ -317,7 +286,7 @@ class RealNVP(Flow):
         generator = generator or torch.Generator().manual_seed(0)
         layers = []
         for _ in range(steps):
-            coupling = Coupling(dimensions, hidden, nn.SELU(), generator, stack=(n_sources,))
+            coupling = Coupling(dimensions, hidden, SELU, generator, stack=(n_sources,))
             layers += [Permutation(dimensions, generator), coupling]
         super().__init__(layers, n_sources=n_sources, dimensions=dimensions, steps=steps, hidden=list(hidden))
 
@@ -326,7 +295,7 @@ class RealNVP(Flow):
         return self.dimensions
 
     def decode(self, codes: Tensor) -> Tensor:
-        return self.inverse(codes)
+        return self._back(codes)
 
     def log_det(self, spectra: Tensor) -> Tensor:
         return self(spectra)[1]
@@ -343,12 +312,13 @@ class RealNVP(Flow):
             torch.randn(self.n_sources, count, self.dimensions, dtype=a.dtype, device=a.device, generator=generator)
         )
 
-    def take(self, notes: Sequence[int] | Tensor) -> "RealNVP":
-        """A stack of some of the flows, with weights of its own."""
-        notes = torch.as_tensor(notes)
-        smaller = RealNVP(**self.arguments | {"n_sources": len(notes)}).to(self.layers[-1].a)
-        weights = {name: value[notes.to(value.device)].detach().clone() for name, value in self.named_parameters()}
-        smaller.load_state_dict(weights | dict(self.named_buffers()))
+    def take(self, notes: Sequence[int] | slice | Tensor) -> "RealNVP":
+        """A stack of some of the flows, with weights of its own; where `notes` is a slice, with the same weights."""
+        chosen = notes if isinstance(notes, slice) else torch.as_tensor(notes)
+        weights = {id(p): nn.Parameter(p.detach()[chosen], p.requires_grad) for p in self.parameters()}
+        smaller = deepcopy(self, weights | {id(buffer): buffer for buffer in self.buffers()})
+        smaller.n_sources = len(smaller.layers[-1].a)
+        smaller.arguments = self.arguments | {"n_sources": smaller.n_sources}
         return smaller
 
 
@@ -378,7 +348,7 @@ class ConditionalGlow(Flow):
         generator = generator or torch.Generator().manual_seed(0)
         layers = []
         for _ in range(steps):
-            coupling = Coupling(dimensions, hidden, nn.LeakyReLU(), generator)
+            coupling = Coupling(dimensions, hidden, LEAKY_RELU, generator)
             layers += [ActNorm(dimensions), LUMixing(dimensions, generator), coupling]
         super().__init__(
             layers, n_sources=n_sources, dimensions=dimensions, steps=steps, hidden=list(hidden),
@@ -399,7 +369,7 @@ class ConditionalGlow(Flow):
 
     def decode(self, codes: Tensor) -> Tensor:
         semantics = torch.eye(self.n_sources).to(codes)[:, None].expand(-1, codes.shape[1], -1)
-        return self.inverse(torch.cat([semantics, codes], dim=-1).flatten(0, 1)).unflatten(0, codes.shape[:2])
+        return self._back(torch.cat([semantics, codes], dim=-1).flatten(0, 1)).unflatten(0, codes.shape[:2])
 
     def log_det(self, spectra: Tensor) -> Tensor:
         return self(spectra.flatten(0, 1))[1].unflatten(0, spectra.shape[:2])

@@ -5,6 +5,7 @@ conditional flow.  All units make their steps together.  A unit that is done lea
 costs no more time.
 """
 
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,9 @@ from .artefacts import writing
 from .config import ConditionalFlowTraining, FlowTraining, InputError
 from .flows import MLP, ConditionalGlow, Flow, RealNVP, below
 from .frames import Frames
+from .fused import affine
 
-REVISION = 1  # raise when the same recipe and frames come to yield another flow
+REVISION = 2  # raise when the same recipe and frames come to yield another flow
 CHECKPOINT_SECONDS = 60.0  # least time between two checkpoints
 DROPOUT = 0.1  # of the nuisance classifier
 VALIDATION_BATCH = 256  # frames of a unit at a time
@@ -123,19 +125,6 @@ class _Data:
         return rows, real
 
 
-class _ReLUWithDropout(nn.Module):
-    def __init__(self, generator: torch.Generator):
-        super().__init__()
-        self.generator = generator
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.relu(x)
-        if not self.training:
-            return x
-        kept = torch.empty_like(x).bernoulli_(1 - DROPOUT, generator=self.generator)
-        return x * kept / (1 - DROPOUT)
-
-
 class NuisanceClassifier(nn.Module):
     """Tells the source from the nuisance part of a latent vector: (B, K - N) to logits (B, N) (paper §III-D)."""
 
@@ -143,7 +132,8 @@ class NuisanceClassifier(nn.Module):
         super().__init__()
         width = flow.dimensions // 2
         widths = [flow.code_dimensions, width, width, flow.n_sources]
-        self.mlp = MLP(widths, _ReLUWithDropout(dropout), (), weights).to(flow.layers[0].shift)
+        self.mlp = MLP(widths, math.sqrt(2), (), weights).to(flow.layers[0].shift)
+        self.dropout = dropout
         self.optimiser = torch.optim.Adam(self.parameters(), lr=learning_rate, fused=True)
 
     def learn(self, nuisance: Tensor, labels: Tensor) -> Tensor:
@@ -157,7 +147,20 @@ class NuisanceClassifier(nn.Module):
         return loss.detach()
 
     def cross_entropy(self, nuisance: Tensor, labels: Tensor) -> Tensor:
-        return functional.cross_entropy(self.mlp(nuisance), labels)
+        return functional.cross_entropy(self._logits(nuisance), labels)
+
+    def _logits(self, x: Tensor) -> Tensor:
+        *hidden, last = zip(self.mlp.weights, self.mlp.biases, strict=True)
+        for weight, bias in hidden:
+            x = functional.relu(affine(x, weight, bias))
+            if self.training:
+                x = _dropout(x, self.dropout)
+        return affine(x, *last)
+
+
+def _dropout(x: Tensor, generator: torch.Generator) -> Tensor:
+    """torch's own takes no generator, and a resumed training has to draw the same."""
+    return x * torch.empty_like(x).bernoulli_(1 - DROPOUT, generator=generator) / (1 - DROPOUT)
 
 
 class _Run:

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+import textwrap
 from dataclasses import replace
 from functools import partial
 
@@ -5,8 +8,8 @@ import pytest
 import torch
 from sklearn.decomposition import non_negative_factorization
 
-from ddslib.config import Fit
-from ddslib.decomposition import _Schedule, decompose
+from ddslib.config import Fit, InputError
+from ddslib.decomposition import _Schedule, decompose, decompose_long
 from ddslib.dictionaries import Dictionary, FrameDictionary, Penalty, SampleDictionary, SharedDictionary
 from ddslib.flows import ConditionalGlow, RealNVP
 
@@ -311,3 +314,87 @@ def test_the_search_ends_after_more_than_a_hundred_iterations_without_a_fall():
     rising = [1.0 + 0.001 * n for n in range(300)]
     assert schedule(rising)[1] == 102
     assert schedule([*rising[:100], 0.9, *rising[:100]])[1] is None
+
+
+def test_a_short_recording_is_decomposed_as_a_whole(generator):
+    samples, X = SampleDictionary(random(generator, 30, 8), identity_sources(30), 30), random(generator, 8, 6)
+    fit = replace(FIT, iterations=50)
+    whole = decompose(X, samples, fit)
+    A, error = decompose_long(X, lambda frames: samples, fit, segment=6)
+    assert torch.equal(A, whole.A)
+    assert error == pytest.approx(float((X - whole.X_hat).norm() / X.norm()))
+
+
+def test_segments_of_a_long_recording_are_decomposed_by_themselves_by_frame(generator):
+    flow, X = note_flows(generator), random(generator, 10, 8)
+    fit = Fit(iterations=20, step_size=0.02, positivity="projection", likelihood_weight=1e-3)
+    frames = []
+
+    def make(count):
+        frames.append(count)
+        return FrameDictionary(flow, count)
+
+    A, error = decompose_long(X, make, fit, segment=5, generator=torch.Generator().manual_seed(1))
+    draws = torch.Generator().manual_seed(1)
+    pieces = X[:, :5], X[:, 5:]
+    parts = [decompose(piece, FrameDictionary(flow, piece.shape[1]), fit, generator=draws) for piece in pieces]
+    assert frames[1:] == [5, 3]
+    assert torch.allclose(A, torch.cat([part.A for part in parts], dim=1))
+    missed = sum(float((part.X_hat - piece).square().sum()) for part, piece in zip(parts, pieces, strict=True))
+    assert error == pytest.approx((missed / float(X.square().sum())) ** 0.5)
+
+
+@pytest.mark.parametrize("name", ["DDS-2", "DDS-3"])
+def test_all_segments_share_the_codes_that_were_found_on_a_sample_of_the_frames(name, generator):
+    period = random(generator, 10, 6)
+    X = period.repeat(1, 4)
+    fit = Fit(iterations=60, step_size=0.02, positivity="projection", likelihood_weight=1e-3)
+    made = []
+
+    def make(frames):
+        made.append(METHODS[name](torch.Generator().manual_seed(3)))
+        return made[-1]
+
+    A, error = decompose_long(X, make, fit, segment=6, generator=generator)
+    assert len(made) == 1
+    assert made[0].codes.abs().max() > 0.1
+    assert A.shape == (3, 24)
+    assert torch.allclose(A.unflatten(1, (4, 6)), A[:, None, :6].expand(3, 4, 6))
+    assert 0 < error < 1
+
+
+def test_a_silent_recording_cannot_be_decomposed(generator):
+    samples = SampleDictionary(random(generator, 30, 8), identity_sources(30), 30)
+    with pytest.raises(InputError, match="silent"):
+        decompose_long(torch.zeros(8, 4, dtype=torch.float64), lambda frames: samples, replace(FIT, iterations=2))
+
+
+LONG = """
+    import re
+    import numpy as np
+    import torch
+    from pathlib import Path
+    from ddslib.config import Fit
+    from ddslib.decomposition import decompose_long
+    from ddslib.dictionaries import FrameDictionary
+    from ddslib.flows import RealNVP
+
+    def peak():
+        return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+    flow = RealNVP(60, 32, 2, [8, 8]).freeze()
+    fit = Fit(1, 0.01, "relu", 1e-4)
+    X = np.random.default_rng(0).random((32, 18750), np.float32)
+    decompose_long(X[:, :512], lambda frames: FrameDictionary(flow, frames), fit)
+    before = peak()
+    decompose_long(X, lambda frames: FrameDictionary(flow, frames), fit)
+    print(peak() - before, 60 * 18750 * 32 * 4 / 2**20)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
+def test_ten_minutes_take_no_more_memory_by_frame_than_a_segment_does():
+    script = [sys.executable, "-c", textwrap.dedent(LONG)]
+    more, codes = map(float, subprocess.run(script, capture_output=True, text=True, check=True).stdout.split())
+    assert codes > 130
+    assert more < codes / 4

@@ -195,15 +195,25 @@ def flow(request, generator):
     return trained_flow(request.param, generator)
 
 
+KINDS = {"DDS-1": ("notes", False), "DDS-2": ("notes", True), "DDS-3": ("one for all notes", True)}
+
+
 @pytest.fixture(params=[False, True], ids=["prior", "log-determinant"])
 def log_determinant(request):
     return request.param
 
 
-@pytest.fixture(params=[True, False], ids=["shared", "by frame"])
-def pair(request, flow, log_determinant, generator):
+@pytest.fixture(params=KINDS.values(), ids=KINDS)
+def kind(request, generator):
+    """A flow, and whether its entries are shared over time."""
+    name, shared = request.param
+    return trained_flow(name, generator), shared
+
+
+@pytest.fixture
+def pair(kind, log_determinant, generator):
     """A dictionary with codes away from zero, and what it should be."""
-    shared = request.param
+    flow, shared = kind
     definition = Definition(deepcopy(flow), log_determinant, shared)
     dictionary = SharedDictionary(flow, C, log_determinant) if shared else FrameDictionary(flow, T, log_determinant)
     dictionary.codes.copy_(normal(generator, *dictionary.codes.shape))
@@ -303,25 +313,34 @@ def test_entries_change_with_the_codes_only_when_refreshed(pair, generator):
     assert torch.allclose(dictionary.mix(H), definition.mixture(H, dictionary.codes))
 
 
-def test_going_through_the_frames_in_chunks_changes_nothing(flow, log_determinant, generator, monkeypatch):
-    X, codes = normal(generator, K, T), normal(generator, N, T, flow.code_dimensions)
-    H = random(generator, N, T)
+@pytest.mark.parametrize("keeps", [True, False], ids=["kept", "decoded once more"])
+@pytest.mark.parametrize(("block", "count"), [(2 * T, 2), (T, 3), (3, 9)])
+def test_decoding_block_by_block_changes_nothing(block, count, keeps, log_determinant, generator):
+    X, codes, H = normal(generator, K, T), normal(generator, N, T, K), random(generator, N, T)
+    flow = trained_flow("notes", generator)
     results = []
-    for size in (T, 3):
-        monkeypatch.setattr(FrameDictionary, "CHUNK", size)
-        dictionary = FrameDictionary(deepcopy(flow), T, log_determinant)
-        assert len(list(dictionary._chunks())) == (1 if size == T else 3)
+    for size in (N * T, block):
+        dictionary = FrameDictionary(deepcopy(flow), T, log_determinant, size, keep=2**30 if keeps else 0)
+        assert len(dictionary._blocks) == (1 if size == N * T else count)
         dictionary.codes.copy_(codes)
         dictionary.refresh()
         entries = [dictionary.entries(source) for source in range(N)]
         operators = [dictionary.mix(H), dictionary.correlate(X), dictionary.attribute(H)]
         results.append([*entries, *operators, *dictionary.penalty(H), dictionary.pull_back(X, H, 0.3)])
-    for whole, chunked in zip(*results, strict=True):
-        assert torch.allclose(chunked, whole, rtol=1e-12, atol=1e-12)
+    for whole, by_block in zip(*results, strict=True):
+        assert torch.allclose(by_block, whole, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("shared", [True, False], ids=["shared", "by frame"])
-def test_the_search_for_codes_starts_at_zero_and_for_activations_at_random(shared, flow, generator):
+def test_what_is_kept_for_the_gradient_grows_with_the_codes(generator):
+    flow = trained_flow("notes", generator)
+    few, many = (FrameDictionary(deepcopy(flow), frames, block=N * frames)._bytes_to_keep() for frames in (50, 500))
+    steps, hidden, number = 3, 2 * 8, 8  # the last of them the bytes of a number
+    assert many - few >= 450 * N * steps * (K + hidden) * number
+    assert many < 11 * few
+
+
+def test_the_search_for_codes_starts_at_zero_and_for_activations_at_random(kind, generator):
+    flow, shared = kind
     dictionary = SharedDictionary(flow, C) if shared else FrameDictionary(flow, T)
     entries = N * C if shared else N
     X = 4 * random(generator, K, 500) if shared else 4 * random(generator, K, T)
@@ -348,10 +367,10 @@ def test_entries_of_a_source_start_alike_and_differ_from_those_of_others(flow):
     assert not torch.allclose(dictionary.entries(0), dictionary.entries(1), atol=0.01)
 
 
-def test_shapes_and_sizes_of_decoded_dictionaries(flow):
+def test_shapes_and_sizes_of_decoded_dictionaries(kind):
+    flow, shared = kind
     weights = sum(parameter.numel() for parameter in flow.parameters())
-    shared, by_frame = SharedDictionary(flow, C), FrameDictionary(flow, T)
-    for dictionary, count in ((shared, C), (by_frame, T)):
-        dictionary.refresh()
-        assert dictionary.entries(1).shape == (K, count)
-        assert dictionary.parameters() == weights
+    dictionary, count = (SharedDictionary(flow, C), C) if shared else (FrameDictionary(flow, T), T)
+    dictionary.refresh()
+    assert dictionary.entries(1).shape == (K, count)
+    assert dictionary.parameters() == weights

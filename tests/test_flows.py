@@ -11,14 +11,15 @@ from zuko import transforms
 from ddslib import flows
 from ddslib.config import InputError
 from ddslib.flows import ActNorm, ConditionalGlow, Coupling, LUMixing, Permutation, RealNVP
+from ddslib.fused import LEAKY_RELU, SELU
 
 N, B = 3, 5
 BUILDERS = {
     "permutation": Permutation,
     "ActNorm": lambda dimensions, generator: ActNorm(dimensions),
     "LU mixing": LUMixing,
-    "coupling": lambda dimensions, generator: Coupling(dimensions, [8, 8], nn.LeakyReLU(), generator),
-    "stacked coupling": lambda dimensions, generator: Coupling(dimensions, [8, 8], nn.SELU(), generator, stack=(N,)),
+    "coupling": lambda dimensions, generator: Coupling(dimensions, [8, 8], LEAKY_RELU, generator),
+    "stacked coupling": lambda dimensions, generator: Coupling(dimensions, [8, 8], SELU, generator, stack=(N,)),
     "RealNVP": lambda dimensions, generator: RealNVP(N, dimensions, 3, [8, 8], generator),
     "Glow": lambda dimensions, generator: ConditionalGlow(2, dimensions, 3, [8, 8], 10.0, generator),
 }
@@ -462,7 +463,8 @@ def independent_coupling(coupling, activation, n=()):
         s, t = mlp(x1).chunk(2, dim=-1)
         return independent_affine(t, (coupling.a[n] * s.tanh() + coupling.b[n]).exp())
 
-    return transforms.CouplingTransform(meta, torch.arange(sum(coupling.halves)) < coupling.halves[0])
+    dimensions = inputs + weights[-1].shape[1] // 2
+    return transforms.CouplingTransform(meta, torch.arange(dimensions) < inputs)
 
 
 def independent_mixing(mixing):

@@ -1,0 +1,185 @@
+"""Every method's iteration and every flow's training step, at three sizes, against the machine's limit."""
+
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from ddslib import config, training
+from ddslib.config import Fit, FlowTraining, Profile
+from ddslib.decomposition import decompose
+from ddslib.dictionaries import Dictionary, FrameDictionary, SampleDictionary, SharedDictionary
+from ddslib.frames import Frames
+
+from . import counts, machine
+from .counts import FlowShape, Work
+
+REPEATS = 5
+
+
+@dataclass(frozen=True)
+class Size:
+    """What is decomposed and what is learnt from."""
+
+    name: str
+    profile: Profile
+    frames: int  # T
+    samples: int  # M
+
+    @property
+    def sources(self) -> int:
+        return len(self.profile.pitches.numbers)
+
+    @property
+    def bins(self) -> int:
+        return self.profile.front_end.bins
+
+    def shape(self, kind: str) -> FlowShape:
+        recipe = getattr(self.profile, kind)
+        stacked = kind == "note_flows"
+        return FlowShape.of(recipe, self.bins, self.sources if stacked else 1, mixing=not stacked)
+
+
+def sizes(device: torch.device) -> list[Size]:
+    """The profiles'.  A CPU gets the paper's widths with a quarter of its steps, codes and frames."""
+    paper = config.load_profile("paper")
+    whole = Size("paper", paper, 500, 60_000)
+    if device.type == "cpu":
+        fewer = {kind: replace(getattr(paper, kind), steps=getattr(paper, kind).steps // 4) for kind in KINDS}
+        batches = {kind: replace(recipe, batch=recipe.batch // 8) for kind, recipe in fewer.items()}
+        searches = {method: replace(getattr(paper, method), components=5) for method in ("dds2", "dds3")}
+        whole = Size("paper widths", replace(paper, **batches, **searches), 125, 60_000)
+    return [
+        Size("smoke", config.load_profile("smoke"), 120, 4000),
+        Size("laptop", config.load_profile("laptop"), 245, 18_800),
+        whole,
+    ]
+
+
+KINDS = ("note_flows", "conditional_flow")
+
+
+@dataclass(frozen=True)
+class Case:
+    """Something that is done over and over."""
+
+    name: str
+    size: str
+    work: Work
+    repeat: Callable[[int], object]  # do it so many times, after a start that takes its own time
+    times: int  # how often between two looks at the clock
+
+
+def cases(size: Size, device: torch.device) -> Iterator[Case]:
+    """In the order of the book."""
+    for method in ("nmf", "dds1", "dds2", "dds3"):
+        yield _iteration(method, size, device)
+    for kind in KINDS:
+        yield _training(kind, size, device)
+
+
+def _iteration(method: str, size: Size, device: torch.device) -> Case:
+    draws = torch.Generator(device).manual_seed(0)
+    X = torch.rand(size.bins, size.frames, generator=draws, device=device)
+    fit: Fit = getattr(size.profile, method)
+    make, work = DICTIONARIES[method](size, fit, device)
+
+    def repeat(times: int) -> None:
+        decompose(X, make(), replace(fit, iterations=times), generator=draws)
+
+    return Case(f"{NAMES[method]} iteration", size.name, work, repeat, times=2 if method == "dds1" else 10)
+
+
+NAMES = {"nmf": "NMF", "dds1": "DDS-1", "dds2": "DDS-2", "dds3": "DDS-3"}
+Making = tuple[Callable[[], Dictionary], Work]
+
+
+def _nmf(size: Size, fit: Fit, device: torch.device) -> Making:
+    samples = torch.rand(size.samples, size.bins)
+    sources = torch.arange(size.samples) % size.sources
+    dictionary = SampleDictionary(samples, sources, size.sources, device, resident=device.type == "cuda")
+    return lambda: dictionary, counts.nmf_iteration(size.bins, size.samples, size.frames)
+
+
+def _dds1(size: Size, fit: Fit, device: torch.device) -> Making:
+    flow = flow_of("note_flows", size, device).freeze()
+    work = counts.frame_iteration(size.shape("note_flows"), size.sources, size.frames)
+    return lambda: FrameDictionary(flow, size.frames), work
+
+
+def _shared(kind: str) -> Callable[[Size, Fit, torch.device], Making]:
+    def making(size: Size, fit: Fit, device: torch.device) -> Making:
+        flow = flow_of(kind, size, device).freeze()
+        work = counts.shared_iteration(
+            size.shape(kind), size.sources, fit.components, flow.code_dimensions, size.frames
+        )
+        return lambda: SharedDictionary(flow, fit.components), work
+
+    return making
+
+
+DICTIONARIES = {"nmf": _nmf, "dds1": _dds1, "dds2": _shared("note_flows"), "dds3": _shared("conditional_flow")}
+
+
+def flow_of(kind: str, size: Size, device: torch.device) -> training.Flow:
+    """A flow as it starts out, with ActNorm's state."""
+    generator = torch.Generator().manual_seed(0)
+    flow = training.build(getattr(size.profile, kind), size.sources, size.bins, generator).to(device)
+    if kind == "conditional_flow":
+        flow(torch.rand(256, size.bins, generator=generator).to(device))
+    return flow
+
+
+def _training(kind: str, size: Size, device: torch.device) -> Case:
+    """An epoch of four batches; one frame a note is held out."""
+    recipe: FlowTraining = replace(getattr(size.profile, kind), patience=10**6)
+    stacked = kind == "note_flows"
+    steps = 4
+    held_out = 1 if stacked else size.sources
+    count = recipe.batch * steps + held_out
+    sources = np.repeat(np.arange(size.sources), count) if stacked else np.arange(count) % size.sources
+    values = torch.rand(len(sources), size.bins, generator=torch.Generator().manual_seed(0)).numpy()
+    validation = np.arange(len(sources)) % count < held_out
+    frames = Frames(values, sources, np.zeros(len(sources), np.int64), (), "")
+    work = counts.training_step(size.shape(kind), recipe.batch * (size.sources if stacked else 1))
+    if not stacked:
+        work += counts.classifier_steps(size.sources, size.bins, recipe.batch, recipe.classifier_steps)
+
+    def repeat(times: int) -> None:
+        epochs = replace(recipe, epochs=-(-times // steps))
+        training.train(epochs, frames, validation, size.sources, 0, device)
+
+    return Case(f"{TRAININGS[kind]} training step", size.name, work, repeat, times=steps)
+
+
+TRAININGS = {"note_flows": "RealNVP", "conditional_flow": "Glow"}
+
+
+def measure(case: Case, device: torch.device) -> tuple[dict, machine.Limits]:
+    """A row, and the limits that were measured beside it.
+
+    Milliseconds are marginal: of so many more repetitions than without, over their number.
+    """
+    first = case.times
+    with machine.PeakMemory(device) as memory:
+        case.repeat(first)
+    limits = machine.measure_limits(device, repeats=3)
+    times = []
+    for _ in range(REPEATS):
+        few = machine.seconds(lambda: case.repeat(first), device)
+        many = machine.seconds(lambda: case.repeat(first + case.times), device)
+        times.append((many - few) / case.times)
+    taken = statistics.median(times)
+    row = {
+        "name": case.name,
+        "size": case.size,
+        "ms": 1000 * taken,
+        "ms_spread": [1000 * min(times), 1000 * max(times)],
+        "operations": case.work.operations,
+        "bytes": case.work.bytes,
+        "fraction": limits.seconds(case.work.operations, case.work.bytes) / taken,
+        "peak_bytes": memory.bytes,
+    }
+    return row, limits

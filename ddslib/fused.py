@@ -1,0 +1,195 @@
+"""The two operations that flows are made of, with gradients that are worked out by hand.
+
+In a small flow it is not the products that take the time, but all that lies between them: copies, gathers,
+exponentials, and what automatic differentiation keeps and adds up.  Here halves are updated in place, no more is
+kept than the gradient needs, and two identities replace slow functions by fast ones:
+tanh(x) = 2 σ(2x) - 1, where σ is the logistic function, and exp(x) = 2^(x log₂ e).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+LOG2_E = 1 / math.log(2)
+SELU_ALPHA, SELU_SCALE, LEAK = 1.6732632423543772, 1.0507009873554805, 0.01
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A function that is applied in place, and its gradient, told from its result."""
+
+    apply_: Callable[[Tensor], Tensor]
+    pull_back: Callable[[Tensor, Tensor], Tensor]  # gradient for the result, and the result, to that for the argument
+    gain: float  # what keeps the variance of signals constant from layer to layer
+
+
+SELU = Activation(
+    torch.selu_,
+    lambda gradient, y: torch.ops.aten.elu_backward(gradient, SELU_ALPHA, SELU_SCALE, 1.0, True, y),
+    gain=1.0,
+)
+LEAKY_RELU = Activation(
+    lambda x: functional.leaky_relu_(x, LEAK),
+    lambda gradient, y: torch.ops.aten.leaky_relu_backward(gradient, y, LEAK, True),
+    gain=math.sqrt(2 / (1 + LEAK**2)),
+)
+
+
+def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x (..., B, inputs) times weight (..., inputs, outputs), plus bias (..., 1, outputs)."""
+    return torch.addmm(bias, x, weight) if x.ndim == 2 else torch.baddbmm(bias, x, weight)
+
+
+def permute(x: Tensor, order: Tensor, inverse_order: Tensor) -> Tensor:
+    """x[..., order], where `inverse_order` undoes `order`."""
+    return _Permute.apply(x, order, inverse_order)
+
+
+class _Permute(torch.autograd.Function):
+    """The gradient is the inverse permutation: torch, which cannot know that, would add up by index."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, order: Tensor, inverse_order: Tensor) -> Tensor:
+        ctx.save_for_backward(order, inverse_order)
+        return x.reshape(-1, len(order)).index_select(1, order).view_as(x)  # in two dimensions it is ten times as fast
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        order, inverse_order = ctx.saved_tensors
+        return _Permute.apply(gradient, inverse_order, order), None, None
+
+
+def couple(
+    x: Tensor, a: Tensor, b: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], activation: Activation
+) -> tuple[Tensor, Tensor]:
+    """(x₁, x₂ · exp(s) + t) and the sum of s, with (s̃, t) = MLP(x₁) and s = a · tanh(s̃) + b.
+
+    x is (..., B, K), and x₁ are as many of its last axis as the first weight has inputs.  Weights are
+    (..., inputs, outputs) and biases (..., 1, outputs); a and b are (..., 1, 1).
+    """
+    return _Couple.apply(activation, x, a, b, *weights, *biases)
+
+
+def uncouple(
+    y: Tensor, a: Tensor, b: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], activation: Activation
+) -> Tensor:
+    """The x that `couple` maps to y.  Its gradient is for y alone: whoever goes back searches codes, not weights."""
+    return _Uncouple.apply(activation, y, a, b, *weights, *biases)
+
+
+def _mlp(x1: Tensor, layers: Sequence[Tensor], activation: Activation) -> tuple[list[Tensor], Tensor, Tensor]:
+    """What went into each layer, σ(2 s̃), and t."""
+    depth = len(layers) // 2
+    *hidden, (last, last_bias) = zip(layers[:depth], layers[depth:], strict=True)
+    signals = [x1]
+    for weight, bias in hidden:
+        signals.append(activation.apply_(affine(signals[-1], weight, bias)))
+    raw, t = affine(signals[-1], last, last_bias).tensor_split(2, dim=-1)
+    return signals, torch.mul(raw, 2).sigmoid_(), t
+
+
+class _Couple(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, activation: Activation, x: Tensor, a: Tensor, b: Tensor, *layers: Tensor):
+        half = layers[0].shape[-2]
+        signals, sigmoid, t = _mlp(x[..., :half], layers, activation)
+        scale = torch.addcmul(LOG2_E * (b - a), 2 * LOG2_E * a, sigmoid).exp2_()  # exp(s), s = a (2 σ - 1) + b
+        y = torch.empty_like(x)
+        y[..., :half] = x[..., :half]
+        torch.addcmul(t, x[..., half:], scale, out=y[..., half:])
+        log_det = sigmoid.shape[-1] * (b - a).squeeze(-1) + 2 * a.squeeze(-1) * sigmoid.sum(dim=-1)
+        ctx.save_for_backward(x, a, sigmoid, scale, *signals[1:], *layers[: len(signals)])
+        ctx.activation = activation
+        return y, log_det
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor, of_log_det: Tensor):
+        x, a, sigmoid, scale, *rest = ctx.saved_tensors
+        hidden, weights = rest[: len(rest) // 2], rest[len(rest) // 2 :]
+        half = weights[0].shape[-2]
+        into_x, into_mlp = torch.empty_like(x), x.new_empty(*x.shape[:-1], weights[-1].shape[-1])
+        into_s, into_t = into_mlp.tensor_split(2, dim=-1)
+
+        into_x2 = torch.mul(gradient[..., half:], scale, out=into_x[..., half:])
+        into_t.copy_(gradient[..., half:])
+        torch.mul(into_x2, x[..., half:], out=into_s).add_(of_log_det[..., None])
+        into_a = into_b = None
+        if ctx.needs_input_grad[2]:
+            into_b = into_s.sum_to_size(a.shape)
+            into_a = 2 * (into_s * sigmoid).sum_to_size(a.shape) - into_b
+        into_s.mul_(_slope(a, sigmoid))
+
+        signals = [x[..., :half], *hidden]
+        into_x1, *into_layers = _mlp_backward(into_mlp, signals, weights, ctx.activation, ctx.needs_input_grad[4])
+        torch.add(gradient[..., :half], into_x1, out=into_x[..., :half])
+        return None, into_x, into_a, into_b, *into_layers
+
+
+class _Uncouple(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, activation: Activation, y: Tensor, a: Tensor, b: Tensor, *layers: Tensor):
+        half = layers[0].shape[-2]
+        signals, sigmoid, t = _mlp(y[..., :half], layers, activation)
+        scale = torch.addcmul(LOG2_E * (a - b), -2 * LOG2_E * a, sigmoid).exp2_()  # exp(-s)
+        x = torch.empty_like(y)
+        x[..., :half] = y[..., :half]
+        x2 = torch.sub(y[..., half:], t, out=x[..., half:]).mul_(scale)
+        if ctx.needs_input_grad[1]:
+            slope = _slope(-a, sigmoid).mul_(x2)
+            ctx.save_for_backward(slope, scale, *signals[1:], *layers[: len(signals)])
+            ctx.activation = activation
+        return x
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor):
+        slope, scale, *rest = ctx.saved_tensors
+        hidden, weights = rest[: len(rest) // 2], rest[len(rest) // 2 :]
+        half = weights[0].shape[-2]
+        into_y, into_mlp = torch.empty_like(gradient), gradient.new_empty(*gradient.shape[:-1], weights[-1].shape[-1])
+        into_s, into_t = into_mlp.tensor_split(2, dim=-1)
+
+        into_y2 = torch.mul(gradient[..., half:], scale, out=into_y[..., half:])
+        torch.neg(into_y2, out=into_t)
+        torch.mul(gradient[..., half:], slope, out=into_s)
+        into_y1, *_ = _mlp_backward(into_mlp, [None, *hidden], weights, ctx.activation, trained=False)
+        torch.add(gradient[..., :half], into_y1, out=into_y[..., :half])
+        return None, into_y, None, None, *[None] * (2 * len(weights))
+
+
+def _mlp(x1: Tensor, layers: Sequence[Tensor], activation: Activation) -> tuple[list[Tensor], Tensor, Tensor]:
+    """What goes into each layer, and σ(2 s̃) and t, which come out of the last."""
+    depth = len(layers) // 2
+    *hidden, (last, last_bias) = zip(layers[:depth], layers[depth:], strict=True)
+    signals = [x1]
+    for weight, bias in hidden:
+        signals.append(activation.apply_(affine(signals[-1], weight, bias)))
+    raw, t = affine(signals[-1], last, last_bias).tensor_split(2, dim=-1)
+    return signals, torch.mul(raw, 2).sigmoid_(), t
+
+
+def _slope(a: Tensor, sigmoid: Tensor) -> Tensor:
+    """ds/ds̃ = 4 a σ (1 - σ)."""
+    return torch.addcmul(sigmoid, sigmoid, sigmoid, value=-1).mul_(4 * a)
+
+
+def _mlp_backward(
+    flowing: Tensor, signals: Sequence[Tensor | None], weights: Sequence[Tensor], activation: Activation, trained: bool
+) -> list[Tensor | None]:
+    """Gradients for x₁, for the weights and for the biases, from that for (s̃, t)."""
+    into_weights: list[Tensor | None] = [None] * len(weights)
+    into_biases = into_weights.copy()
+    for depth in reversed(range(len(weights))):
+        if trained:
+            into_weights[depth] = signals[depth].mT @ flowing
+            into_biases[depth] = flowing.sum(dim=-2, keepdim=True)
+        flowing = flowing @ weights[depth].mT
+        if depth:
+            flowing = activation.pull_back(flowing, signals[depth])
+    return [flowing, *into_weights, *into_biases]

@@ -1,0 +1,99 @@
+"""What the speed comparison counts is what is computed."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import counts, machine, methods
+from benchmarks.counts import FlowShape, Work
+from ddslib.config import load_profile
+from ddslib.decomposition import decompose
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def size():
+    profile = load_profile("smoke", {"note_flows.steps": 3, "conditional_flow.steps": 3})
+    return methods.Size("tiny", profile, frames=9, samples=50)
+
+
+def counted(work) -> int:
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("kind", methods.KINDS)
+def test_operations_of_decoding_and_pulling_back_are_those_of_the_products(kind, size):
+    flow = methods.flow_of(kind, size, CPU).freeze()
+    codes = torch.zeros(size.sources, 7, flow.code_dimensions, requires_grad=True)
+    expected = counts.decoding(size.shape(kind), size.sources * 7).operations
+    assert counted(lambda: flow.decode(codes)) == expected
+    assert counted(lambda: flow.decode(codes).sum().backward()) == 2 * expected
+
+
+def test_operations_of_a_training_step_of_a_stack_are_those_of_its_products(size):
+    flow = methods.flow_of("note_flows", size, CPU)
+    x = torch.rand(size.sources, 5, size.bins, requires_grad=True)
+    expected = counts.training_step(size.shape("note_flows"), size.sources * 5).operations
+    assert counted(lambda: flow.log_prob(x).sum().backward()) == expected
+
+
+def test_a_dense_mixing_counts_once_where_its_two_factors_are_two_products(size):
+    shape, flow = size.shape("conditional_flow"), methods.flow_of("conditional_flow", size, CPU)
+    x = torch.rand(5, size.bins, requires_grad=True)
+    second_factor = 3 * 2 * 5 * shape.steps * size.bins**2
+    found = counted(lambda: flow.log_prob(x, torch.arange(5)).sum().backward())
+    assert found == counts.training_step(shape, 5).operations + second_factor
+
+
+@pytest.mark.parametrize("method", ["dds2", "dds3"])  # torch's counter does not see products that NMF writes in place
+def test_operations_of_an_iteration_are_those_of_its_products(method, size):
+    make, work = methods.DICTIONARIES[method](size, getattr(size.profile, method), CPU)
+    X = torch.rand(size.bins, size.frames)
+    fit = getattr(size.profile, method)
+    three, one = (counted(lambda n=n: decompose(X, make(), replace(fit, iterations=n))) for n in (3, 1))
+    assert (three - one) / 2 == work.operations
+
+
+def test_weights_are_those_of_the_flow_but_for_biases_and_scales(size):
+    for kind in methods.KINDS:
+        flow = methods.flow_of(kind, size, CPU)
+        matrices = sum(p.numel() for name, p in flow.named_parameters() if "weights" in name or "factors" in name)
+        assert size.shape(kind).weights == matrices
+
+
+def test_the_limit_is_the_slower_of_computing_and_moving():
+    limits = machine.Limits(gflops=100, gbytes=10)
+    assert limits.seconds(1e9, 1e6) == pytest.approx(0.01)
+    assert limits.seconds(1e6, 1e9) == pytest.approx(0.1)
+    assert Work(1, 2) + Work(3, 4) == Work(4, 6)
+
+
+def test_a_row_has_what_the_page_shows(size):
+    case = next(methods.cases(size, CPU))
+    row, limits = methods.measure(case, CPU)
+    assert {"name", "size", "ms", "operations", "bytes", "fraction", "peak_bytes"} <= row.keys()
+    assert row["fraction"] == pytest.approx(limits.seconds(row["operations"], row["bytes"]) * 1000 / row["ms"])
+    json.dumps(row)
+
+
+def test_peak_memory_sees_what_is_gone_again():
+    with machine.PeakMemory(CPU) as memory:
+        torch.ones(2**24).sum()  # 64 MiB
+    if memory.bytes is None:
+        pytest.skip("needs Linux")
+    assert 60 * 2**20 < memory.bytes < 200 * 2**20
+
+
+def test_every_training_step_can_be_measured(size):
+    cases = {case.name: case for case in methods.cases(size, CPU)}
+    shape = FlowShape.of(size.profile.note_flows, size.bins, size.sources)
+    batch = size.profile.note_flows.batch
+    assert cases["RealNVP training step"].work == counts.training_step(shape, batch * size.sources)
+    for name in ("RealNVP training step", "Glow training step"):
+        cases[name].repeat(1)

@@ -1,0 +1,97 @@
+from itertools import pairwise
+
+import pytest
+import torch
+from torch.nn import functional
+
+from ddslib.fused import LEAKY_RELU, SELU, couple, permute, uncouple
+
+ACTIVATIONS = {"SELU": (SELU, torch.selu), "LeakyReLU": (LEAKY_RELU, functional.leaky_relu)}
+PLACES = {"one flow": (), "a stack": (3,)}
+HALF, REST = 3, 4
+
+
+@pytest.fixture(params=ACTIVATIONS.values(), ids=ACTIVATIONS)
+def activation(request):
+    """Ours, and torch's."""
+    return request.param
+
+
+@pytest.fixture(params=PLACES.values(), ids=PLACES)
+def coupling(request, generator):
+    """x, a, b, weights and biases in double precision."""
+
+    def normal(*shape):
+        return torch.randn(*request.param, *shape, dtype=torch.float64, generator=generator).requires_grad_()
+
+    widths = [HALF, 5, 6, 2 * REST]
+    weights = [normal(inputs, outputs) for inputs, outputs in pairwise(widths)]
+    biases = [normal(1, outputs) for outputs in widths[1:]]
+    return normal(2, HALF + REST), normal(1, 1), normal(1, 1), weights, biases
+
+
+def by_formula(x, a, b, weights, biases, activation):
+    x1, x2 = x.split([HALF, REST], dim=-1)
+    signal = x1
+    for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+        signal = activation(signal @ weight + bias)
+    raw, t = (signal @ weights[-1] + biases[-1]).chunk(2, dim=-1)
+    s = a * raw.tanh() + b
+    return torch.cat([x1, x2 * s.exp() + t], dim=-1), s.sum(dim=-1)
+
+
+def test_a_coupling_is_its_formula(coupling, activation):
+    ours, reference = activation
+    for found, expected in zip(couple(*coupling, ours), by_formula(*coupling, reference), strict=True):
+        assert torch.allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_every_gradient_of_a_coupling_is_that_of_its_formula(coupling, activation, generator):
+    ours, reference = activation
+    x, a, b, weights, biases = coupling
+    variables = [x, a, b, *weights, *biases]
+    outputs = couple(*coupling, ours)
+    into = [torch.randn(output.shape, dtype=torch.float64, generator=generator) for output in outputs]
+    for which in ([0], [1], [0, 1]):  # of the image alone, of the log-determinant alone, of both
+        found, expected = (
+            torch.autograd.grad([results[i] for i in which], variables, [into[i] for i in which], allow_unused=True)
+            for results in (couple(*coupling, ours), by_formula(*coupling, reference))
+        )
+        for mine, true in zip(found, expected, strict=True):
+            assert torch.allclose(mine, torch.zeros_like(mine) if true is None else true, rtol=1e-10, atol=1e-10)
+
+
+def test_uncoupling_undoes_coupling(coupling, activation):
+    ours, _ = activation
+    x, *rest = coupling
+    assert torch.allclose(uncouple(couple(x, *rest, ours)[0], *rest, ours), x, rtol=1e-10, atol=1e-10)
+
+
+def test_the_gradient_of_uncoupling_is_that_of_the_inverse_function(coupling, activation):
+    ours, _ = activation
+    x, *rest = coupling
+    y = couple(x, *rest, ours)[0].detach().requires_grad_()
+    assert torch.autograd.gradcheck(lambda v: uncouple(v, *rest, ours), y)
+    back = torch.autograd.functional.jacobian(lambda v: uncouple(v, *rest, ours), y).reshape(y.numel(), -1)
+    forth = torch.autograd.functional.jacobian(lambda v: couple(v, *rest, ours)[0], x).reshape(x.numel(), -1)
+    assert torch.allclose(back @ forth, torch.eye(x.numel(), dtype=torch.float64), rtol=0, atol=1e-8)
+
+
+def test_single_precision_is_exact_to_rounding_where_the_scale_saturates(generator):
+    """tanh and exp go by way of the logistic function and a power of two."""
+    for size in (1e-4, 1.0, 100.0):
+        x, bias = torch.randn(1, 200, HALF + REST, generator=generator), torch.zeros(1, 1, 2 * REST)
+        weights = size * torch.randn(1, HALF, 2 * REST, generator=generator)
+        a, b = torch.full((1, 1, 1), 0.9), torch.full((1, 1, 1), -0.2)
+        y, log_det = couple(x, a, b, [weights], [bias], SELU)
+        double = [value.double() for value in (x, a, b, weights, bias)]
+        expected, expected_log_det = by_formula(*double[:3], double[3:4], double[4:], torch.selu)
+        assert torch.allclose(y.double(), expected, rtol=1e-5, atol=1e-5 * max(1, size))
+        assert torch.allclose(log_det.double(), expected_log_det, rtol=1e-5, atol=2e-5)
+
+
+def test_a_permutation_and_its_gradient(generator):
+    order = torch.randperm(7, generator=generator)
+    x = torch.randn(2, 3, 7, dtype=torch.float64, generator=generator, requires_grad=True)
+    assert torch.equal(permute(x, order, order.argsort()), x[..., order])
+    assert torch.autograd.gradcheck(lambda v: permute(v, order, order.argsort()), x)
