@@ -4,6 +4,7 @@ python -m benchmarks [--device cuda] [--folder results]
 """
 
 import argparse
+import dataclasses
 import importlib.metadata
 import json
 import platform
@@ -44,6 +45,7 @@ def main() -> None:
         "limits": {"gflops": limit.gflops, "gbytes": limit.gbytes},
         "rows": rows,
         "peers": compared,
+        "paper_jobs": [{"name": name} | dataclasses.asdict(work) for name, work in methods.paper_jobs().items()],
         "versions": _versions(),
     }
     path = Path(arguments.folder) / f"bench-{device.type}.json"

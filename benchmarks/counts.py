@@ -24,6 +24,9 @@ class Work:
     def __add__(self, other: "Work") -> "Work":
         return Work(self.operations + other.operations, self.bytes + other.bytes)
 
+    def __rmul__(self, times: float) -> "Work":
+        return Work(times * self.operations, times * self.bytes)
+
 
 @dataclass(frozen=True)
 class FlowShape:

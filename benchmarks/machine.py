@@ -1,5 +1,7 @@
 """The machine's own limits, and how time and memory are measured on it."""
 
+import contextlib
+import ctypes
 import gc
 import platform
 import statistics
@@ -94,6 +96,7 @@ class PeakMemory:
 
     def __enter__(self) -> "PeakMemory":
         gc.collect()
+        _give_back()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
             self._before = torch.cuda.memory_allocated(self.device)
@@ -107,6 +110,12 @@ class PeakMemory:
             self.bytes = torch.cuda.max_memory_allocated(self.device) - self._before
         elif CLEAR_REFS.exists():
             self.bytes = _resident("VmHWM") - self._before
+
+
+def _give_back() -> None:
+    """Return freed memory to the system, where the C library can: else it would be used again unseen."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _resident(field: str) -> int:

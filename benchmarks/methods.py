@@ -48,7 +48,8 @@ def sizes(device: torch.device) -> list[Size]:
     whole = Size("paper", paper, 500, 60_000)
     if device.type == "cpu":
         fewer = {kind: replace(getattr(paper, kind), steps=getattr(paper, kind).steps // 4) for kind in KINDS}
-        batches = {kind: replace(recipe, batch=recipe.batch // 8) for kind, recipe in fewer.items()}
+        shares = {"note_flows": 8, "conditional_flow": 2}  # of a batch; all of it would take more than 16 GB
+        batches = {kind: replace(recipe, batch=recipe.batch // shares[kind]) for kind, recipe in fewer.items()}
         searches = {method: replace(getattr(paper, method), components=5) for method in ("dds2", "dds3")}
         whole = Size("paper widths", replace(paper, **batches, **searches), 125, 60_000)
     return [
@@ -155,6 +156,30 @@ def _training(kind: str, size: Size, device: torch.device) -> Case:
 
 
 TRAININGS = {"note_flows": "RealNVP", "conditional_flow": "Glow"}
+
+
+def paper_jobs() -> dict[str, Work]:
+    """What whole searches and an epoch of training take at the paper's size."""
+    size = Size("paper", config.load_profile("paper"), 500, 60_000)
+    profile, shapes = size.profile, {kind: size.shape(kind) for kind in KINDS}
+    code = {"note_flows": size.bins, "conditional_flow": size.bins - size.sources}
+    iterations = {
+        "NMF": counts.nmf_iteration(size.bins, size.samples, size.frames),
+        "DDS-1": counts.frame_iteration(shapes["note_flows"], size.sources, size.frames),
+        **{
+            NAMES[method]: counts.shared_iteration(
+                shapes[kind], size.sources, getattr(profile, method).components, code[kind], size.frames
+            )
+            for method, kind in (("dds2", "note_flows"), ("dds3", "conditional_flow"))
+        },
+    }
+    searches = {f"{name}, 1000 iterations": 1000 * work for name, work in iterations.items()}
+    frames = {kind: getattr(profile, kind).batch * shapes[kind].stack for kind in KINDS}  # in a step
+    epochs = {
+        f"{TRAININGS[kind]}, an epoch": size.samples / frames[kind] * counts.training_step(shapes[kind], frames[kind])
+        for kind in KINDS
+    }
+    return searches | epochs
 
 
 def measure(case: Case, device: torch.device) -> tuple[dict, machine.Limits]:

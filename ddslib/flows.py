@@ -35,7 +35,7 @@ from torch.nn import functional
 
 from .artefacts import writing
 from .config import InputError
-from .fused import LEAKY_RELU, SELU, Activation, couple, permute, uncouple
+from .fused import LEAKY_RELU, SELU, Activation, couple, permute, triangles, uncouple
 
 SMALL = 0.01  # the last layer of a coupling starts small, but not at zero: no gradient would reach the others
 FLOOR = 0.01  # least deviation that ActNorm divides by: some bins hardly vary
@@ -121,18 +121,13 @@ class LUMixing(Layer):
         self.register_buffer("order", P.argmax(dim=1))
         self.register_buffer("inverse_order", P.argmax(dim=0))
 
-    def _triangles(self) -> tuple[Tensor, Tensor]:
-        lower = self.factors.tril(-1) + torch.eye(len(self.sign)).to(self.factors)
-        upper = self.factors.triu(1) + (self.sign * self.factors.diagonal().exp()).diag()
-        return lower, upper
-
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        lower, upper = self._triangles()
+        lower, upper = triangles(self.factors, self.sign)
         y = functional.linear(functional.linear(x, upper), lower)
         return permute(y, self.order, self.inverse_order), self.factors.diagonal().sum()
 
     def inverse(self, y: Tensor) -> Tensor:
-        lower, upper = self._triangles()
+        lower, upper = triangles(self.factors, self.sign)
         y = permute(y, self.inverse_order, self.order)
         y = torch.linalg.solve_triangular(lower.T, y, upper=True, left=False, unitriangular=True)
         return torch.linalg.solve_triangular(upper.T, y, upper=False, left=False)

@@ -1,4 +1,4 @@
-"""The two operations that flows are made of, with gradients that are worked out by hand.
+"""The operations that flows are made of, with gradients that are worked out by hand.
 
 In a small flow it is not the products that take the time, but all that lies between them: copies, gathers,
 exponentials, and what automatic differentiation keeps and adds up.  Here halves are updated in place, no more is
@@ -62,6 +62,33 @@ class _Permute(torch.autograd.Function):
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
         order, inverse_order = ctx.saved_tensors
         return _Permute.apply(gradient, inverse_order, order), None, None
+
+
+def triangles(factors: Tensor, sign: Tensor) -> tuple[Tensor, Tensor]:
+    """L and U, both (K, K), that are packed in one matrix.
+
+    L is what lies below the diagonal, with ones on it; U is what lies above it, with sign · exp(diagonal) on it.
+    """
+    return _Triangles.apply(factors, sign)
+
+
+class _Triangles(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, factors: Tensor, sign: Tensor) -> tuple[Tensor, Tensor]:
+        lower, upper = factors.tril(-1), factors.triu()
+        lower.diagonal().fill_(1)
+        diagonal = sign * factors.diagonal().exp()
+        upper.diagonal().copy_(diagonal)
+        ctx.save_for_backward(diagonal)
+        return lower, upper
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, into_lower: Tensor, into_upper: Tensor) -> tuple[Tensor, None]:
+        (diagonal,) = ctx.saved_tensors
+        into_factors = into_upper.triu()
+        into_factors.diagonal().mul_(diagonal)
+        return into_factors.add_(into_lower.tril(-1)), None
 
 
 def couple(

@@ -71,7 +71,7 @@ def test_the_limit_is_the_slower_of_computing_and_moving():
     limits = machine.Limits(gflops=100, gbytes=10)
     assert limits.seconds(1e9, 1e6) == pytest.approx(0.01)
     assert limits.seconds(1e6, 1e9) == pytest.approx(0.1)
-    assert Work(1, 2) + Work(3, 4) == Work(4, 6)
+    assert Work(1, 2) + 2 * Work(3, 4) == Work(7, 10)
 
 
 def test_a_row_has_what_the_page_shows(size):
@@ -97,3 +97,11 @@ def test_every_training_step_can_be_measured(size):
     assert cases["RealNVP training step"].work == counts.training_step(shape, batch * size.sources)
     for name in ("RealNVP training step", "Glow training step"):
         cases[name].repeat(1)
+
+
+def test_jobs_of_the_papers_size_are_many_small_ones():
+    jobs = methods.paper_jobs()
+    codes, weights = 60 * 20, 32 * (512 * 2048 + 2 * 2048**2 + 2048 * 1024 + 1024**2)
+    dds3 = 1000 * (2 * 2 * codes * weights + 4 * 2 * 1024 * codes * 500)
+    assert jobs["DDS-3, 1000 iterations"].operations == dds3
+    assert jobs["Glow, an epoch"].operations == pytest.approx(60_000 * 3 * 2 * weights)

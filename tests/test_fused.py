@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from ddslib.fused import LEAKY_RELU, SELU, couple, permute, uncouple
+from ddslib.fused import LEAKY_RELU, SELU, couple, permute, triangles, uncouple
 
 ACTIVATIONS = {"SELU": (SELU, torch.selu), "LeakyReLU": (LEAKY_RELU, functional.leaky_relu)}
 PLACES = {"one flow": (), "a stack": (3,)}
@@ -95,3 +95,12 @@ def test_a_permutation_and_its_gradient(generator):
     x = torch.randn(2, 3, 7, dtype=torch.float64, generator=generator, requires_grad=True)
     assert torch.equal(permute(x, order, order.argsort()), x[..., order])
     assert torch.autograd.gradcheck(lambda v: permute(v, order, order.argsort()), x)
+
+
+def test_triangles_and_their_gradients(generator):
+    factors = torch.randn(5, 5, dtype=torch.float64, generator=generator, requires_grad=True)
+    sign = torch.tensor([1.0, -1, 1, 1, -1], dtype=torch.float64)
+    lower, upper = triangles(factors, sign)
+    assert torch.equal(lower, factors.tril(-1) + torch.eye(5))
+    assert torch.equal(upper, factors.triu(1) + (sign * factors.diagonal().exp()).diag())
+    assert torch.autograd.gradcheck(lambda packed: triangles(packed, sign), factors)
