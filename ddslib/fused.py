@@ -9,6 +9,7 @@ tanh(x) = 2 σ(2x) - 1, where σ is the logistic function, and exp(x) = 2^(x log
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import EllipsisType
 
 import torch
 from torch import Tensor
@@ -120,41 +121,65 @@ def _mlp(x1: Tensor, layers: Sequence[Tensor], activation: Activation) -> tuple[
     return signals, torch.mul(raw, 2).sigmoid_(), t
 
 
+AT_A_TIME = 1024  # vectors of a stack: so few that on a CPU what is computed of them stays in the caches
+
+
+def _parts(x: Tensor) -> list[slice | EllipsisType]:
+    """A stack in pieces of some flows; all of it on a GPU, and where there is no stack."""
+    if x.ndim == 2 or x.device.type != "cpu":
+        return [...]
+    flows = max(1, AT_A_TIME // x.shape[1])
+    return [slice(first, first + flows) for first in range(0, len(x), flows)]
+
+
 class _Couple(torch.autograd.Function):
     @staticmethod
     def forward(ctx, activation: Activation, x: Tensor, a: Tensor, b: Tensor, *layers: Tensor):
         half = layers[0].shape[-2]
-        signals, sigmoid, t = _mlp(x[..., :half], layers, activation)
-        scale = torch.addcmul(LOG2_E * (b - a), 2 * LOG2_E * a, sigmoid).exp2_()  # exp(s), s = a (2 σ - 1) + b
-        y = torch.empty_like(x)
+        y, log_det = torch.empty_like(x), x.new_empty(x.shape[:-1])
         y[..., :half] = x[..., :half]
-        torch.addcmul(t, x[..., half:], scale, out=y[..., half:])
-        log_det = sigmoid.shape[-1] * (b - a).squeeze(-1) + 2 * a.squeeze(-1) * sigmoid.sum(dim=-1)
-        ctx.save_for_backward(x, a, sigmoid, scale, *signals[1:], *layers[: len(signals)])
-        ctx.activation = activation
+        kept = []
+        for part in _parts(x):
+            own_x, own_a, own_b = x[part], a[part], b[part]
+            signals, sigmoid, t = _mlp(own_x[..., :half], [layer[part] for layer in layers], activation)
+            scale = torch.addcmul(LOG2_E * (own_b - own_a), 2 * LOG2_E * own_a, sigmoid).exp2_()  # exp(s)
+            torch.addcmul(t, own_x[..., half:], scale, out=y[part][..., half:])
+            offset = sigmoid.shape[-1] * (own_b - own_a).squeeze(-1)  # of the sum of s = a (2 σ - 1) + b
+            torch.addcmul(offset, 2 * own_a.squeeze(-1), sigmoid.sum(dim=-1), out=log_det[part])
+            kept += [sigmoid, scale, *signals[1:]]
+        ctx.save_for_backward(x, a, *layers, *kept)
+        ctx.activation, ctx.depth = activation, len(layers) // 2
         return y, log_det
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient: Tensor, of_log_det: Tensor):
-        x, a, sigmoid, scale, *rest = ctx.saved_tensors
-        hidden, weights = rest[: len(rest) // 2], rest[len(rest) // 2 :]
+        x, a, *rest = ctx.saved_tensors
+        weights, kept = rest[: ctx.depth], iter(rest[2 * ctx.depth :])
+        trained = ctx.needs_input_grad[4]
         half = weights[0].shape[-2]
-        into_x, into_mlp = torch.empty_like(x), x.new_empty(*x.shape[:-1], weights[-1].shape[-1])
-        into_s, into_t = into_mlp.tensor_split(2, dim=-1)
-
-        into_x2 = torch.mul(gradient[..., half:], scale, out=into_x[..., half:])
-        into_t.copy_(gradient[..., half:])
-        torch.mul(into_x2, x[..., half:], out=into_s).add_(of_log_det[..., None])
-        into_a = into_b = None
-        if ctx.needs_input_grad[2]:
-            into_b = into_s.sum_to_size(a.shape)
-            into_a = 2 * (into_s * sigmoid).sum_to_size(a.shape) - into_b
-        into_s.mul_(_slope(a, sigmoid))
-
-        signals = [x[..., :half], *hidden]
-        into_x1, *into_layers = _mlp_backward(into_mlp, signals, weights, ctx.activation, ctx.needs_input_grad[4])
-        torch.add(gradient[..., :half], into_x1, out=into_x[..., :half])
+        into_x = torch.empty_like(x)
+        into_a, into_b = torch.empty_like(a), torch.empty_like(a)
+        into_layers = [torch.empty_like(layer) if trained else None for layer in rest[: 2 * ctx.depth]]
+        for part in _parts(x):
+            sigmoid, scale, *hidden = (next(kept) for _ in range(ctx.depth + 1))
+            own_x, own_a, own_gradient, own_into_x = x[part], a[part], gradient[part], into_x[part]
+            into_mlp = x.new_empty(*own_x.shape[:-1], weights[-1].shape[-1])
+            into_s, into_t = into_mlp.tensor_split(2, dim=-1)
+            into_x2 = torch.mul(own_gradient[..., half:], scale, out=own_into_x[..., half:])
+            into_t.copy_(own_gradient[..., half:])
+            torch.mul(into_x2, own_x[..., half:], out=into_s).add_(of_log_det[part][..., None])
+            if trained:
+                into_b[part] = into_s.sum_to_size(own_a.shape)
+                into_a[part] = 2 * (into_s * sigmoid).sum_to_size(own_a.shape) - into_b[part]
+            into_s.mul_(_slope(own_a, sigmoid))
+            into_x1 = _mlp_backward(
+                into_mlp, [own_x[..., :half], *hidden], [weight[part] for weight in weights], ctx.activation,
+                [layer[part] for layer in into_layers] if trained else None,
+            )  # fmt: skip
+            torch.add(own_gradient[..., :half], into_x1, out=own_into_x[..., :half])
+        if not trained:
+            into_a = into_b = None
         return None, into_x, into_a, into_b, *into_layers
 
 
@@ -185,7 +210,7 @@ class _Uncouple(torch.autograd.Function):
         into_y2 = torch.mul(gradient[..., half:], scale, out=into_y[..., half:])
         torch.neg(into_y2, out=into_t)
         torch.mul(gradient[..., half:], slope, out=into_s)
-        into_y1, *_ = _mlp_backward(into_mlp, [None, *hidden], weights, ctx.activation, trained=False)
+        into_y1 = _mlp_backward(into_mlp, [None, *hidden], weights, ctx.activation)
         torch.add(gradient[..., :half], into_y1, out=into_y[..., :half])
         return None, into_y, None, None, *[None] * (2 * len(weights))
 
@@ -207,16 +232,18 @@ def _slope(a: Tensor, sigmoid: Tensor) -> Tensor:
 
 
 def _mlp_backward(
-    flowing: Tensor, signals: Sequence[Tensor | None], weights: Sequence[Tensor], activation: Activation, trained: bool
-) -> list[Tensor | None]:
-    """Gradients for x₁, for the weights and for the biases, from that for (s̃, t)."""
-    into_weights: list[Tensor | None] = [None] * len(weights)
-    into_biases = into_weights.copy()
+    flowing: Tensor,
+    signals: Sequence[Tensor | None],
+    weights: Sequence[Tensor],
+    activation: Activation,
+    into_layers: Sequence[Tensor] | None = None,
+) -> Tensor:
+    """The gradient for x₁ from that for (s̃, t); those for weights and biases are written to `into_layers`."""
     for depth in reversed(range(len(weights))):
-        if trained:
-            into_weights[depth] = signals[depth].mT @ flowing
-            into_biases[depth] = flowing.sum(dim=-2, keepdim=True)
+        if into_layers is not None:
+            torch.matmul(signals[depth].mT, flowing, out=into_layers[depth])
+            torch.sum(flowing, dim=-2, keepdim=True, out=into_layers[depth + len(weights)])
         flowing = flowing @ weights[depth].mT
         if depth:
             flowing = activation.pull_back(flowing, signals[depth])
-    return [flowing, *into_weights, *into_biases]
+    return flowing

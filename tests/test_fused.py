@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch.nn import functional
 
+from ddslib import fused
 from ddslib.fused import LEAKY_RELU, SELU, couple, permute, triangles, uncouple
 
 ACTIVATIONS = {"SELU": (SELU, torch.selu), "LeakyReLU": (LEAKY_RELU, functional.leaky_relu)}
-PLACES = {"one flow": (), "a stack": (3,)}
+PLACES = {"one flow": ((), 1024), "a stack": ((3,), 1024), "a stack in parts": ((3,), 4)}
 HALF, REST = 3, 4
 
 
@@ -18,11 +19,13 @@ def activation(request):
 
 
 @pytest.fixture(params=PLACES.values(), ids=PLACES)
-def coupling(request, generator):
+def coupling(request, generator, monkeypatch):
     """x, a, b, weights and biases in double precision."""
+    stack, at_a_time = request.param
+    monkeypatch.setattr(fused, "AT_A_TIME", at_a_time)
 
     def normal(*shape):
-        return torch.randn(*request.param, *shape, dtype=torch.float64, generator=generator).requires_grad_()
+        return torch.randn(*stack, *shape, dtype=torch.float64, generator=generator).requires_grad_()
 
     widths = [HALF, 5, 6, 2 * REST]
     weights = [normal(inputs, outputs) for inputs, outputs in pairwise(widths)]
@@ -104,3 +107,13 @@ def test_triangles_and_their_gradients(generator):
     assert torch.equal(lower, factors.tril(-1) + torch.eye(5))
     assert torch.equal(upper, factors.triu(1) + (sign * factors.diagonal().exp()).diag())
     assert torch.autograd.gradcheck(lambda packed: triangles(packed, sign), factors)
+
+
+@pytest.mark.parametrize(("at_a_time", "count"), [(4, 3), (8, 2), (100, 1)])
+def test_a_stack_goes_in_parts_that_cover_it(at_a_time, count, monkeypatch):
+    monkeypatch.setattr(fused, "AT_A_TIME", at_a_time)
+    x = torch.arange(3)[:, None, None].expand(3, 4, 7)
+    parts = [x[part] for part in fused._parts(x)]
+    assert len(parts) == count
+    assert torch.equal(torch.cat(parts), x)
+    assert fused._parts(x[0]) == [...]
