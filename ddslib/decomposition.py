@@ -73,7 +73,7 @@ def decompose(
         costs = torch.stack([distance + weight * dictionary.penalty(H).value, distance]).tolist()
         history.append((*_finite(costs, len(history)), schedule.step_size))
         if codes is not None:
-            codes.grad = dictionary.pull_back(_distance_gradient(X, X_hat), H, weight)
+            codes.grad = dictionary.pull_back(_distance_gradient(X, X_hat), H, weight).contiguous()
             optimisers[1].step()
             dictionary.refresh()
             X_hat = dictionary.mix(H)
@@ -148,7 +148,7 @@ def _step_activations(optimiser: torch.optim.Optimizer, free: Tensor, gradient: 
     """One Adam step of the free variable; its non-negative H."""
     if fit.positivity == "relu":
         gradient.mul_(free > 0)
-    free.grad = gradient
+    free.grad = gradient.contiguous()  # the fused Adam takes it for granted
     optimiser.step()
     if fit.positivity == "projection":
         return free.clamp_(min=0)

@@ -1,3 +1,4 @@
+import math
 import subprocess
 import sys
 import textwrap
@@ -230,6 +231,45 @@ def test_a_search_of_codes_does_better_than_one_with_the_codes_it_starts_from(
     method.pull_back = pull_back
     free = decompose(mixture, method, fit, H=H)
     assert free.cost[-1] < fixed.cost[-1]
+
+
+@pytest.mark.parametrize("positivity", ["projection", "relu"])
+@pytest.mark.parametrize("name", METHODS)
+def test_the_search_is_the_papers_with_nothing_but_formulas_autograd_and_adam(name, positivity, generator):
+    dictionary = METHODS[name](torch.Generator().manual_seed(3))
+    X = random(generator, 10, 12)
+    fit = Fit(iterations=6, step_size=0.02, positivity=positivity, likelihood_weight=0.1)
+    start = dictionary.start(X, generator)
+    result = decompose(X, dictionary, fit, H=start)
+
+    reference = METHODS[name](torch.Generator().manual_seed(3))
+    flow, D = reference._flow, reference.codes.shape[-1]
+
+    def cost(codes, H):
+        entries = flow.decode(codes).clamp(min=0)
+        energy = (codes.square().sum(dim=-1) / 2 + D * math.log(2 * math.pi) / 2) / D
+        if name == "DDS-1":
+            X_hat = torch.einsum("ntk,nt->kt", entries, H)
+        else:
+            X_hat, energy = entries.flatten(0, 1).T @ H, energy.flatten()[:, None]
+        return (X - X_hat).norm() + 0.1 * (H / (H.sum(dim=0) + 1e-3) * energy).sum()
+
+    free, codes = start.clone().requires_grad_(), reference.codes.clone().requires_grad_()
+    adams = [torch.optim.Adam([variable], lr=fit.step_size) for variable in (free, codes)]
+    costs = []
+    for _ in range(fit.iterations):
+        H = free.clamp(min=0) if positivity == "relu" else free
+        (free.grad,) = torch.autograd.grad(cost(codes.detach(), H), free)
+        free.grad *= free.detach() > 0 if positivity == "relu" else 1
+        adams[0].step()
+        if positivity == "projection":
+            free.data.clamp_(min=0)
+        J = cost(codes, free.detach().clamp(min=0))
+        costs.append(float(J.detach()))
+        (codes.grad,) = torch.autograd.grad(J, codes)
+        adams[1].step()
+    assert result.cost.tolist() == pytest.approx(costs, rel=1e-9)
+    assert torch.allclose(result.codes, codes, atol=1e-7)
 
 
 def no_gradient(dictionary):
