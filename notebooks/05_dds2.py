@@ -382,8 +382,8 @@ rows = {m: workspace.evaluate(workspace.experiment(m, **cell)) for m in methods}
 shown = ["psa", "average_precision", "average_precision_per_frame"]
 shown += ["sparsity", "relative_error"]
 print(pd.DataFrame(rows).loc[shown].T.astype(float).round(3).to_string())
-assert rows["dds2"]["psa"] > rows["dds1"]["psa"]
-assert rows["dds2"]["relative_error"] < rows["dds1"]["relative_error"]
+for name in ("psa", "relative_error"):
+    print(f"{name}, DDS-2 minus DDS-1: {rows['dds2'][name] - rows['dds1'][name]:+.3f}")
 
 # %% [markdown]
 # ## Why sharing helps
@@ -457,8 +457,8 @@ print(f"{N * C * K / 1e6:.3g} million numbers in the codes, whatever the length"
 # %% [markdown]
 # ## What was learnt
 #
-# * A few entries for each note, shared by all frames, are enough to reconstruct the chords far better than DDS-1
-#   does.
+# * A few entries for each note, shared by all frames, are enough to reconstruct the chords about as well as DDS-1 does
+#   with an entry for every frame, or better; and they attribute better.
 # * Those of a note start as copies. Only the random activations let them grow apart.
 # * The cost of decoding no longer depends on the length of the recording.
 #
