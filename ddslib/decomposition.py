@@ -73,7 +73,7 @@ def decompose(
         costs = torch.stack([distance + weight * dictionary.penalty(H).value, distance]).tolist()
         history.append((*_finite(costs, len(history)), schedule.step_size))
         if codes is not None:
-            codes.grad = dictionary.pull_back(_distance_gradient(X, X_hat), H, weight).contiguous()
+            codes.grad = dictionary.pull_back(_distance_gradient(X, X_hat), H, weight)
             optimisers[1].step()
             dictionary.refresh()
             X_hat = dictionary.mix(H)

@@ -192,7 +192,7 @@ class _Decoded:
         gradients = (into_entries, into_energy)[: len(self._outputs)]
         (through_flow,) = torch.autograd.grad(self._outputs, self._codes, gradients)
         codes = self._codes.detach()
-        return through_flow.addcmul_(into_energy[..., None], codes, value=1 / codes.shape[-1])  # of the prior: z / D
+        return through_flow.contiguous().addcmul_(into_energy[..., None], codes, value=1 / codes.shape[-1])  # of the prior: z / D
 
 
 class SharedDictionary(DecodedDictionary):
