@@ -192,7 +192,8 @@ class _Decoded:
         gradients = (into_entries, into_energy)[: len(self._outputs)]
         (through_flow,) = torch.autograd.grad(self._outputs, self._codes, gradients)
         codes = self._codes.detach()
-        return through_flow.contiguous().addcmul_(into_energy[..., None], codes, value=1 / codes.shape[-1])  # of the prior: z / D
+        of_prior = codes / codes.shape[-1]
+        return torch.addcmul(through_flow.contiguous(), into_energy[..., None], of_prior)
 
 
 class SharedDictionary(DecodedDictionary):
