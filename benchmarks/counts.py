@@ -80,10 +80,6 @@ def frame_iteration(shape: FlowShape, sources: int, frames: int) -> Work:
     return Work(operations, NUMBER * (shape.weights + shape.dimensions * frames + searched))
 
 
-def decoding(shape: FlowShape, codes: int) -> Work:
-    return Work(shape.pass_over(codes), NUMBER * (shape.weights + 2 * codes * shape.dimensions))
-
-
 def training_step(shape: FlowShape, vectors: int) -> Work:
     """Forwards, gradients for what goes in and for the weights, and Adam."""
     return Work(3 * shape.pass_over(vectors), NUMBER * (SEARCHED * shape.weights + vectors * shape.dimensions))

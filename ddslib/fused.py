@@ -110,17 +110,6 @@ def uncouple(
     return _Uncouple.apply(activation, y, a, b, *weights, *biases)
 
 
-def _mlp(x1: Tensor, layers: Sequence[Tensor], activation: Activation) -> tuple[list[Tensor], Tensor, Tensor]:
-    """What went into each layer, σ(2 s̃), and t."""
-    depth = len(layers) // 2
-    *hidden, (last, last_bias) = zip(layers[:depth], layers[depth:], strict=True)
-    signals = [x1]
-    for weight, bias in hidden:
-        signals.append(activation.apply_(affine(signals[-1], weight, bias)))
-    raw, t = affine(signals[-1], last, last_bias).tensor_split(2, dim=-1)
-    return signals, torch.mul(raw, 2).sigmoid_(), t
-
-
 AT_A_TIME = 1024  # vectors of a stack: so few that on a CPU what is computed of them stays in the caches
 
 

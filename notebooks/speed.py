@@ -52,7 +52,7 @@ measured = {
 }
 for kind, result in measured.items():
     limits = result["limits"]
-    print(f"{kind}: {result['device']}")
+    print(f"{kind}: {result['device']}, ddslib {result['versions']['ddslib']}")
     print(f"  matrix products {limits['gflops']:.0f} · 10⁹ operations a second")
     print(f"  copies {limits['gbytes']:.0f} · 10⁹ bytes a second")
 
@@ -68,7 +68,7 @@ for kind, result in measured.items():
 # $t_{\min}$ over the time that was measured. At 1 there is nothing left to gain.
 #
 # `paper widths`, on a CPU, are the layers of the paper's size, with a quarter of its flow steps, of its frames and of its
-# components.
+# components, and with smaller batches.
 
 # %% tags=["hide-input"]
 CPU = measured["cpu"]
@@ -163,8 +163,8 @@ shown.set_index(["work", "library"])
 # ## Seconds, not iterations
 #
 # Most of an iteration of DDS-3 is decoding. So why not update $\mathbf{H}$ several times between two
-# decodings? The cost falls faster, in seconds too. Here it is tried, on a training piano whose family
-# is left out:
+# decodings? Does the cost fall faster, in seconds too, and do the measures follow? Here it is tried, on a training piano whose
+# family is left out:
 
 # %%
 profile = load_profile(profile, settings)
@@ -258,8 +258,8 @@ for times in (2, 5):
         print(f"  at the end {name} {change:+.3f}")
 
 # %% [markdown]
-# A lower cost is not a better attribution. With activations that settle before the codes do, the search fits sooner
-# with whatever entries it has. So the library keeps the paper's rule, one update of each, and has no setting for this.
+# Read the last lines together: a setting would be worth having only if the cost were reached sooner and neither measure
+# suffered. The library keeps the paper's rule, one update of each.
 
 # %% [markdown]
 # ## Long recordings
@@ -315,4 +315,4 @@ jobs.set_index("name").drop(columns=["operations", "bytes"])
 #
 # * The large products are at the limit. What is far from it is small: many flows with few codes each.
 # * How the passes between products are made decides the speed of small flows.
-# * A faster fit is not a better one.
+# * A faster fit has to be judged by what it attributes, and not by its cost.

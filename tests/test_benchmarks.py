@@ -31,7 +31,7 @@ def counted(work) -> int:
 def test_operations_of_decoding_and_pulling_back_are_those_of_the_products(kind, size):
     flow = methods.flow_of(kind, size, CPU).freeze()
     codes = torch.zeros(size.sources, 7, flow.code_dimensions, requires_grad=True)
-    expected = counts.decoding(size.shape(kind), size.sources * 7).operations
+    expected = size.shape(kind).pass_over(size.sources * 7)
     assert counted(lambda: flow.decode(codes)) == expected
     assert counted(lambda: flow.decode(codes).sum().backward()) == 2 * expected
 
