@@ -43,7 +43,7 @@ class Size:
 
 
 def sizes(device: torch.device) -> list[Size]:
-    """The profiles'.  A CPU gets the paper's widths with a quarter of its steps, codes and frames, in smaller batches."""
+    """The profiles'; on a CPU the paper's widths with a quarter of its steps, codes and frames, and smaller batches."""
     paper = config.load_profile("paper")
     whole = Size("paper", paper, 500, 60_000)
     if device.type == "cpu":
