@@ -1,11 +1,16 @@
-# make book | test | bench | serve | setup | unlock | clean
+# make book | test | bench | sweep | serve | setup | unlock | clean
 #   PROFILE=smoke|laptop|paper (or a .yaml of yours)   MAPS_ROOT=/path/to/MAPS   CORES=n   PYTHON=python3.12
+#   sweep: GRID=file.csv   EXECUTOR=local|slurm (or a folder of yours)   PARTS=n (jobs in a stage)   THREADS=n (in a job)
 
 PYTHON    ?= python3
 PROFILE   ?= laptop
 MAPS_ROOT ?=
 CORES     ?= $(shell getconf _NPROCESSORS_ONLN)
 PORT      ?= 8000
+GRID      ?=
+EXECUTOR  ?= local
+PARTS     ?= 1
+THREADS   ?= $(if $(filter local,$(EXECUTOR)),$(CORES),1)
 
 VENV  := .venv
 WORK  := work/$(basename $(notdir $(PROFILE)))$(if $(MAPS_ROOT),-maps)
@@ -15,7 +20,12 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 SNAKEMAKE := $(VENV)/bin/snakemake --snakefile workflow/Snakefile --cores $(CORES) --rerun-incomplete --quiet rules --config
 
-.PHONY: book test bench serve setup unlock clean
+SWEEP := $(VENV)/bin/snakemake --snakefile workflow/sweep.smk \
+	--workflow-profile $(if $(wildcard $(EXECUTOR)/.),$(EXECUTOR),workflow/executors/$(EXECUTOR)) \
+	$(if $(filter local,$(EXECUTOR)),--cores $(CORES)) \
+	--config grid=$(GRID) profile=$(PROFILE) work=$(WORK) maps_root="$(MAPS_ROOT)" parts=$(PARTS) threads=$(THREADS)
+
+.PHONY: book test bench sweep serve setup unlock clean
 
 book: setup
 	$(SNAKEMAKE) profile=$(PROFILE) work=$(WORK) maps_root="$(MAPS_ROOT)"
@@ -32,6 +42,12 @@ bench: setup
 	$(VENV)/bin/pip install --quiet --no-deps --requirement benchmarks/requirements.txt
 	$(VENV)/bin/python -m benchmarks
 
+# Rows that failed do not stop the others: the table tells.
+sweep: setup
+	@test -f "$(GRID)" || { echo "GRID=$(GRID): no such file; expected a .csv with a line for each row" >&2; exit 1; }
+	-$(SWEEP)
+	$(VENV)/bin/ddslib collect $(GRID) --profile $(PROFILE) --work $(WORK) --maps-root "$(MAPS_ROOT)"
+
 serve:
 	$(PYTHON) -m http.server --directory $(WORK)/$(PAGES) $(PORT)
 
@@ -46,6 +62,7 @@ $(VENV)/installed: requirements.txt pyproject.toml workflow/system_packages.sh
 
 unlock: setup
 	$(SNAKEMAKE) profile=$(PROFILE) work=$(WORK) --unlock
+	$(if $(GRID),$(SWEEP) --unlock)
 
 clean:
 	rm -rf work .snakemake $(VENV) *.egg-info

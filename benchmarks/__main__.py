@@ -15,10 +15,11 @@ import torch
 from tqdm import tqdm
 
 import ddslib
+from ddslib import machine
 from ddslib.artefacts import write_text
 from ddslib.experiment import resolve_device
 
-from . import machine, methods, peers
+from . import methods, peers
 
 
 def main() -> None:

@@ -7,14 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from ddslib import config, training
+from ddslib import config, counts, machine, training
 from ddslib.config import Fit, FlowTraining, Profile
+from ddslib.counts import FlowShape, Work
 from ddslib.decomposition import decompose
 from ddslib.dictionaries import Dictionary, FrameDictionary, SampleDictionary, SharedDictionary
 from ddslib.frames import Frames
-
-from . import counts, machine
-from .counts import FlowShape, Work
 
 REPEATS = 5
 

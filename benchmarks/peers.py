@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from torchnmf.nmf import NMF
 from zuko import transforms
 
+from ddslib import machine
 from ddslib.decomposition import decompose
 from ddslib.dictionaries import SampleDictionary
 from ddslib.flows import standard_normal_log_density
 
-from . import machine
 from .methods import Size, flow_of
 
 REPEATS = 5

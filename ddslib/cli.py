@@ -4,11 +4,13 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
 
-import yaml
-
-from .config import InputError, load_profile
+from .artefacts import write_text
+from .config import InputError, load_profile, parse_value
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,11 +42,23 @@ def _parser() -> argparse.ArgumentParser:
     frames = commands.add_parser("frames", help="prepare the training frames of a profile")
     frames.set_defaults(run=_frames)
 
-    train = commands.add_parser("train", help="train the flows that the book needs, or go on after an interruption")
+    train = commands.add_parser("train", help="train the flows of the comparison, or go on after an interruption")
     train.add_argument("--flow", choices=("note_flows", "conditional_flow"), help="only one of the two kinds")
-    train.add_argument("--without", metavar="CODE", help="only those that leave out the family of this piano")
-    train.add_argument("--seed", type=int, help="only those of this seed")
     train.set_defaults(run=_train)
+
+    compare = commands.add_parser("compare", help="all methods on the test pianos, as a table")
+    compare.set_defaults(run=_compare)
+
+    sweep = commands.add_parser("sweep", help="make the rows that a grid asks for and that are not there yet")
+    sweep.add_argument("grid", type=Path, metavar="GRID.csv", help="a line for each row: method, profile keys, ...")
+    sweep.add_argument("--stage", choices=("data", "flows", "rehearsals", "rows"), help="only this stage")
+    sweep.add_argument("--part", type=_part, default=slice(None), metavar="I/N", help="only the I-th of N parts of it")
+    sweep.set_defaults(run=_sweep)
+
+    collect = commands.add_parser("collect", help="write the rows of a grid as one table")
+    collect.add_argument("grid", type=Path, metavar="GRID.csv")
+    collect.add_argument("--output", type=Path, help="the table (default: in the work folder, named as the grid)")
+    collect.set_defaults(run=_collect)
 
     evaluate = commands.add_parser("evaluate", help="decompose a mixture of chords and print its row as JSON")
     evaluate.add_argument("--method", default="nmf", help="nmf, dds1, dds2 or dds3")
@@ -56,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--seed", type=int, help="of the flow and of the search; default: the profile's")
     evaluate.set_defaults(run=_evaluate)
 
-    for command in (render, frames, train, evaluate):
+    for command in (render, frames, train, compare, sweep, collect, evaluate):
         command.add_argument("--profile", default="laptop", help="name in profiles/, or a .yaml file")
         command.add_argument(
             "--set", action="append", default=[], type=_setting, dest="settings", metavar="KEY=VALUE",
@@ -72,13 +86,20 @@ def _setting(text: str) -> tuple[str, object]:
     key, equals, value = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"{text!r}; expected KEY=VALUE")
-    return key, yaml.safe_load(value)
+    return key, parse_value(value)
 
 
-def _workspace(options: argparse.Namespace):
+def _part(text: str) -> slice:
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise argparse.ArgumentTypeError(f"{text!r}; expected I/N, such as 1/4")
+    return slice(int(index) - 1, None, int(count))
+
+
+def _workspace(options: argparse.Namespace, settings: Mapping[str, object] = MappingProxyType({})):
     from .experiment import Workspace  # here, so that `ddslib maps` and --help need not wait for torch
 
-    profile = load_profile(options.profile, dict(options.settings))
+    profile = load_profile(options.profile, dict(options.settings) | dict(settings))
     return Workspace(profile, options.work or f"work/{profile.name}", options.maps_root, options.device)
 
 
@@ -103,13 +124,55 @@ def _frames(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
+    from . import sweeps
+    from .experiment import FLOWS
+
     workspace = _workspace(options)
-    wanted = {"kind": options.flow, "without": options.without, "seed": options.seed}
-    chosen = {name: value for name, value in wanted.items() if value is not None}
-    for kind, without, seed in workspace.needed_flows(**chosen):
-        trained = workspace.flow(kind, without, seed)
+    kinds = {options.flow} if options.flow else set(FLOWS.values())
+    runs = [sweeps.Run(workspace, e) for e in workspace.comparison() if FLOWS.get(e.method) in kinds]
+    for error in sweeps.attempt(runs, ["flows"]).values():
+        raise error
+    for kind, *choice in {path: needed for run in runs for path, needed in sweeps.flows(run).items()}.values():
+        trained = workspace.flow(kind, *choice)
         loss, size = float(trained.best_losses.mean()), trained.flow.size()
         print(f"{kind}: validation loss {loss:.1f} nats a frame; {size} parameters, {trained.seconds:.0f} s")
+
+
+def _compare(options: argparse.Namespace) -> None:
+    import pandas as pd
+
+    from . import sweeps
+
+    workspace = _workspace(options)
+    rows = pd.DataFrame(sweeps.evaluate_all([sweeps.Run(workspace, e) for e in workspace.comparison()]))
+    columns = ["method", "instrument", "seed", "psa", "average_precision", "sparsity", "f_measure", "relative_error"]
+    print(rows[columns].to_string(index=False, float_format="%.3f"))
+
+
+def _sweep(options: argparse.Namespace) -> None:
+    from . import sweeps
+
+    lines = sweeps.read_grid(options.grid, partial(_workspace, options))
+    stages = [stage for stage in sweeps.STAGES if options.stage in (None, stage)]
+    failures = sweeps.attempt([line.run for line in lines], stages, options.part)
+    for line in lines:
+        if line.run in failures:
+            print(f"{options.grid}, line {line.number}: {failures[line.run]}", file=sys.stderr)
+    if failures and "rows" in stages:  # a flow that failed must not keep the rows of others waiting
+        raise InputError(f"{len(failures)} of {len(lines)} rows failed; what is right is kept")
+
+
+def _collect(options: argparse.Namespace) -> None:
+    from . import sweeps
+
+    lines = sweeps.read_grid(options.grid, partial(_workspace, options))
+    table, missing = sweeps.collect(lines)
+    target = options.output or Path(options.work or f"work/{Path(options.profile).stem}") / options.grid.name
+    write_text(target, table.to_csv(index=False))
+    print(f"{target}: {len(table)} rows")
+    if missing:
+        numbers = ", ".join(str(line.number) for line in missing)
+        raise InputError(f"{options.grid}: no row yet for line {numbers}; expected after `ddslib sweep`")
 
 
 def _evaluate(options: argparse.Namespace) -> None:

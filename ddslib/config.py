@@ -118,6 +118,8 @@ class Evaluation:
     chords: Annotated[int, Field(gt=0, le=50)]
     epsilon: Annotated[float, Field(gt=0)]  # at most this counts as silent in the sparsity
     seeds: Positive  # how many seeds the comparison takes, from the profile's on
+    draws: Positive  # of the bootstrap that gives the intervals
+    rehearse: bool  # whether F is measured, for which a threshold has to be found on the validation piano
 
 
 @frozen
@@ -153,6 +155,7 @@ class Fit:
     step_size: Annotated[float, Field(gt=0)]
     positivity: Literal["relu", "projection"]  # see `ddslib.decomposition`
     likelihood_weight: Annotated[float, Field(ge=0)]  # lambda
+    sparsity_weight: Annotated[float, Field(ge=0)]  # of the sum of H; the paper has no such term
 
 
 @frozen
@@ -167,6 +170,27 @@ class SharedCodeFit(CodeFit):
     """A decomposition whose entries are shared over time."""
 
     components: Positive  # C, entries per source
+
+
+@frozen
+class Sizes:
+    """All that the cost of an iteration depends on, by the paper's letters (paper §III-E)."""
+
+    T: Positive  # frames
+    K: Positive  # bins
+    N: Positive  # sources
+    C: Positive  # entries of a source, in DDS-2 and DDS-3
+    M: Positive  # stored frames, in NMF
+    F: Positive  # steps of a flow
+    hidden: tuple[Positive, ...]  # widths of a coupling's hidden layers
+
+
+@frozen
+class Growth:
+    """How far the measured complexity goes."""
+
+    smallest: Sizes
+    doublings: Annotated[int, Field(ge=3)]  # of each factor, one at a time: eightfold at least
 
 
 @frozen
@@ -188,6 +212,7 @@ class Profile:
     dds1: CodeFit
     dds2: SharedCodeFit
     dds3: SharedCodeFit
+    complexity: Growth
 
 
 def load_profile(profile: str | Path, overrides: Mapping[str, Any] | None = None) -> Profile:
@@ -199,6 +224,14 @@ def load_profile(profile: str | Path, overrides: Mapping[str, Any] | None = None
     for key, value in (overrides or {}).items():
         _override(content, key, value, path)
     return _validated({"name": path.stem, **content}, path)
+
+
+def parse_value(text: str) -> Any:
+    """What a key of a profile is set to, as JSON or YAML has it; to YAML alone 1e-4 would be a text."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return yaml.safe_load(text)
 
 
 def _read(profile: str | Path) -> tuple[Path, dict]:

@@ -9,13 +9,10 @@ import ctypes
 import json
 import logging
 import os
-import signal
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import product
-from multiprocessing import get_context
 from pathlib import Path
 
 import mido
@@ -23,11 +20,11 @@ import numpy as np
 import pyroomacoustics
 import soundfile
 from scipy.signal import butter, fftconvolve, lfilter
-from tqdm import tqdm
 
 from .artefacts import digest, write_text, writing
 from .config import InputError, Pitches, Rendering
 from .maps import Note, Recording
+from .processes import in_processes, progress
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +165,7 @@ def render(root: Path, rendering: Rendering, pitches: Pitches, workers: int | No
     wanted = list(scores(root, rendering, pitches))
     missing = [score for score in wanted if not score.recording.path.exists()]
     there = len(wanted) - len(missing)
-    with tqdm(total=len(wanted), initial=there, desc="rendering", unit="file", disable=None) as bar:
+    with progress("rendering", "file", len(wanted), there) as bar:
         for done in _in_parallel(missing, workers or os.cpu_count() or 1):
             bar.update(done)
 
@@ -192,22 +189,8 @@ def _claim(root: Path) -> None:
 def _in_parallel(missing: list[Score], workers: int) -> Iterator[int]:
     """Render chunks of one piano in worker processes; yield the number of files done."""
     chunks = [part for code in PIANOS for part in _chunks([s for s in missing if s.recording.instrument == code], 16)]
-    if not chunks:
-        return
-    # A fresh interpreter per worker: forking one that has threads of its own may hang.  Workers leave
-    # Ctrl-C to this process, which lets them finish their chunk.
-    pool = ProcessPoolExecutor(
-        min(workers, len(chunks)),
-        mp_context=get_context("spawn"),
-        initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_IGN),
-    )
-    try:
-        futures = [pool.submit(_render_chunk, chunk) for chunk in chunks]
-        for future in as_completed(futures):
-            yield future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    for _, future in in_processes([partial(_render_chunk, chunk) for chunk in chunks], workers):
+        yield future.result()
 
 
 def _chunks(items: list[Score], size: int) -> Iterable[list[Score]]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from .config import Fit, InputError
 from .dictionaries import Dictionary, SharedDictionary
+from .processes import progress
 
 SMALLEST_CHANGE = 1e-15  # of the cost between iterations: below, the search has converged
 PATIENCE_WORSE = 10  # iterations above the best cost before the steps are halved
@@ -43,11 +43,12 @@ def decompose(
     H: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Decomposition:
-    """Minimise J = ‖X − W H‖_F + λ · penalty over H ≥ 0, and over the dictionary's codes.
+    """Minimise J = ‖X − W H‖_F + λ · penalty + μ · ΣH over H ≥ 0, and over the dictionary's codes.
 
-    The norm is Frobenius's, not squared.  One iteration is one Adam step of H, then one of the codes.
-    The search starts from `H` (entries, T) or from the dictionary's own start, and ends after
-    ``fit.iterations``, or when the cost no longer falls.  Raises `InputError` if the cost is not finite.
+    The norm is Frobenius's, not squared; λ is ``fit.likelihood_weight`` and μ ``fit.sparsity_weight``.  One
+    iteration is one Adam step of H, then one of the codes.  The search starts from `H` (entries, T) or from the
+    dictionary's own start, and ends after ``fit.iterations``, or when the cost no longer falls.  Raises
+    `InputError` if the cost is not finite.
 
     With ``fit.positivity = "projection"`` H is clamped at zero after its step.  With ``"relu"`` a free
     variable is searched whose positive part is H, so no gradient reaches an activation below zero.
@@ -63,14 +64,19 @@ def decompose(
     dictionary.refresh()
     H = free.clamp(min=0)
     X_hat = dictionary.mix(H)
-    for _ in tqdm(range(fit.iterations), desc="decomposing", unit="it", disable=None, leave=False):
+    for _ in progress("decomposing", "it", fit.iterations, leave=False):
         gradient = dictionary.correlate(_distance_gradient(X, X_hat))
         if weight:
             gradient += weight * dictionary.penalty(H).gradient
+        if fit.sparsity_weight:
+            gradient += fit.sparsity_weight
         H = _step_activations(optimisers[0], free, gradient, fit)
         X_hat = dictionary.mix(H)
         distance = torch.linalg.vector_norm(X - X_hat)
-        costs = torch.stack([distance + weight * dictionary.penalty(H).value, distance]).tolist()
+        cost = distance + weight * dictionary.penalty(H).value
+        if fit.sparsity_weight:
+            cost += fit.sparsity_weight * H.sum()
+        costs = torch.stack([cost, distance]).tolist()
         history.append((*_finite(costs, len(history)), schedule.step_size))
         if codes is not None:
             codes.grad = dictionary.pull_back(_distance_gradient(X, X_hat), H, weight)

@@ -297,10 +297,15 @@ class FrameDictionary(DecodedDictionary):
         return self._start(X, self.codes.shape[0], generator)
 
     def mix(self, H: Tensor) -> Tensor:
-        return (H.T[:, None] @ self._entries.transpose(0, 1)).squeeze(1).T
+        # Source by source: a product for every frame would be a thousand calls for next to nothing each.
+        X_hat = H.new_zeros(self._entries.shape[1:])
+        for entries, activations in zip(self._entries, H, strict=True):
+            X_hat.addcmul_(entries, activations[:, None])
+        return X_hat.T
 
     def correlate(self, G: Tensor) -> Tensor:
-        return (self._entries.transpose(0, 1) @ G.T[:, :, None]).squeeze(2).T
+        frames = G.T.contiguous()
+        return torch.stack([torch.linalg.vecdot(entries, frames) for entries in self._entries])
 
     def penalty(self, H: Tensor) -> Penalty:
         return self._penalty(H, self._energy)

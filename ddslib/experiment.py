@@ -6,7 +6,6 @@ decompositions, and keeps it under the digest of all that it depends on; asked a
 
 import json
 import logging
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -145,7 +144,7 @@ class Workspace:
         was interrupted goes on where it was.
         """
         seed = self.profile.seed if seed is None else seed
-        path = self._flow_path(kind, without, seed)
+        path = self.flow_path(kind, without, seed)
         if not path.exists():
             frames, recipe = self.frames(without), getattr(self.profile, kind)
             validation = frames.validation(self.profile.training, seed)
@@ -161,28 +160,40 @@ class Workspace:
         flow, history, provenance = flows.load(path, self.device)
         return Trained(flow, history, provenance["seconds"])
 
-    def needed_flows(self, **chosen: Any) -> Iterator[tuple[str, str | None, int]]:
-        """Arguments of `flow` for all that the book compares; of ``kind``, ``without``, ``seed`` those in `chosen`."""
-        first, count = self.profile.seed, self.profile.evaluation.seeds
-        pairs = [(None, seed) for seed in range(first, first + count)] + [(self.instruments.validation, first)]
-        if {"without", "seed"} & chosen.keys():
-            pairs = [(chosen.get("without"), chosen.get("seed", first))]
-        for without, seed in pairs:
-            for kind in [chosen["kind"]] if "kind" in chosen else sorted(set(FLOWS.values())):
-                yield kind, without, seed
-
-    def _flow_path(self, kind: str, without: str | None, seed: int) -> Path:
+    def flow_path(self, kind: str, without: str | None, seed: int) -> Path:
+        """Where that flow is kept."""
         split = (self.profile.training.split, self.profile.training.validation_share)
         recipe, frames = getattr(self.profile, kind), self.frames(without).content
         name = digest(training.REVISION, recipe, split, self.profile.pitches, frames, seed, self.device.type)
         return self.folder / "flows" / f"{kind}-{name}.safetensors"
+
+    def flows_of(self, experiment: Experiment) -> list[tuple[str, str | None, int]]:
+        """Arguments of `flow` for the flow that the experiment decodes with; none for NMF."""
+        if experiment.method not in FLOWS:
+            return []
+        return [(FLOWS[experiment.method], experiment.instrument, experiment.seed)]
+
+    def comparison(self) -> list[Experiment]:
+        """The experiments of the book's comparison: all methods on all test pianos.
+
+        DDS-2 and DDS-3 have several seeds, DDS-1, the slowest, has one, and NMF draws nothing.
+        """
+        first = self.profile.seed
+        seeds = range(first, first + self.profile.evaluation.seeds)
+        return [
+            self.experiment(method, instrument=instrument, seed=seed)
+            for method in METHODS
+            for instrument in self.instruments.test
+            for seed in (seeds if method in ("dds2", "dds3") else [first])
+        ]
 
     def dictionary(self, experiment: Experiment) -> Dictionary:
         """The method's dictionary.  A piano never explains itself: its own family is left out of training."""
         if experiment.method not in FLOWS:
             return self._samples(self.frames(without=experiment.instrument))
         fit = self.fit(experiment)
-        flow = self.flow(FLOWS[experiment.method], experiment.instrument, experiment.seed).flow
+        (needed,) = self.flows_of(experiment)
+        flow = self.flow(*needed).flow
         if experiment.method == "dds1":
             return FrameDictionary(flow, self.snippet(experiment).X.shape[1], fit.log_determinant)
         return SharedDictionary(flow, fit.components, fit.log_determinant)
@@ -209,12 +220,16 @@ class Workspace:
 
     def decomposition(self, experiment: Experiment) -> Decomposition:
         """The experiment's decomposition, from the folder or made anew."""
-        path = self.folder / "fits" / f"{self._digest(experiment)}.safetensors"
+        path = self.fit_path(experiment)
         if not path.exists():
             X = self.snippet(experiment).X.to(self.device)
             result = decompose(X, self.dictionary(experiment), self.fit(experiment), generator=self._draws(experiment))
             _save(result, path, {"experiment": asdict(experiment), "fit": asdict(self.fit(experiment))})
         return _load(path, self.device)
+
+    def fit_path(self, experiment: Experiment) -> Path:
+        """Where the experiment's decomposition is kept."""
+        return self.folder / "fits" / f"{self._digest(experiment)}.safetensors"
 
     def _draws(self, experiment: Experiment) -> torch.Generator | None:
         if experiment.seed is None:
@@ -225,7 +240,8 @@ class Workspace:
         recordings = self.recordings(experiment)
         mixture = content_digest(path for r in recordings for path in (r.path, r.midi))
         if experiment.method in FLOWS:
-            source = self._flow_path(FLOWS[experiment.method], experiment.instrument, experiment.seed).stem
+            (needed,) = self.flows_of(experiment)
+            source = self.flow_path(*needed).stem
         else:
             source = self.frames(without=experiment.instrument).content
         settings = (self.profile.front_end, self.profile.pitches, self.fit(experiment))
@@ -244,17 +260,22 @@ class Workspace:
     def evaluate(self, experiment: Experiment) -> dict[str, Any]:
         """The experiment's row: its configuration, its measures and its cost.
 
-        Precision, recall and F are None for the validation piano, on which their threshold is chosen.
+        Precision, recall and F are None for the validation piano, on which their threshold is chosen, and
+        where the profile does without a threshold.
         """
-        rehearsal = self._digest(self.rehearsal(experiment))
-        name = digest(self._digest(experiment), rehearsal, self.profile.evaluation.epsilon, self.profile.name)
-        path = self.folder / "rows" / f"{name}.json"
+        path = self.row_path(experiment)
         if not path.exists():
             write_text(path, json.dumps(self._row(experiment), indent=1) + "\n")
         return json.loads(path.read_text())
 
+    def row_path(self, experiment: Experiment) -> Path:
+        """Where the experiment's row is kept."""
+        rehearsal = self._digest(self.rehearsal(experiment)) if self.profile.evaluation.rehearse else None
+        name = digest(self._digest(experiment), rehearsal, self.profile.evaluation.epsilon, self.profile.name)
+        return self.folder / "rows" / f"{name}.json"
+
     def _detection(self, experiment: Experiment, A: Tensor, Y: Tensor) -> metrics.Detection:
-        if experiment == self.rehearsal(experiment):
+        if not self.profile.evaluation.rehearse or experiment == self.rehearsal(experiment):
             return metrics.Detection(None, None, None)
         return metrics.precision_recall_f(A, Y, self.threshold(experiment))
 
@@ -277,7 +298,7 @@ class Workspace:
             "likelihood_weight": fit.likelihood_weight,
             "positivity": fit.positivity,
             "mixing": "log magnitude",
-            "sparsity_weight": 0.0,
+            "sparsity_weight": fit.sparsity_weight,
             "seed": experiment.seed,
             "psa": metrics.precision_of_source_attribution(A, Y),
             "frame_psa": metrics.frame_precision_of_source_attribution(A, Y).value,

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from .artefacts import content_digest, digest, signature, writing
 from .config import FrontEnd, InputError, Pitches, Training
 from .maps import Recording, find_recordings, warn_of_disagreements
+from .processes import progress
 from .spectrogram import labelled_spectrogram
 
 REVISION = 1  # raise when the same recordings come to yield other frames
@@ -90,7 +90,7 @@ def prepare(
 def _write(target: Path, recordings: Sequence[Recording], front_end: FrontEnd, training: Training, pitches: Pitches):
     counts = []
     with ThreadPoolExecutor() as pool, (target / "values.f32").open("wb") as file:
-        bar = tqdm(total=len(recordings), desc="frames", unit="file", disable=None)
+        bar = progress("frames", "file", len(recordings))
         for start in range(0, len(recordings), CHUNK):
             chunk = recordings[start : start + CHUNK]
             for block in pool.map(lambda r: _frames_of(r, front_end, training, pitches), chunk):

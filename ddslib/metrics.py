@@ -10,7 +10,7 @@ Measures:
     * `relative_error` of the reconstruction
     * `average_precision`, over all cells, or with every frame scaled alike
     * `precision_recall_f` at a threshold, and `best_threshold`
-    * `bootstrap_interval`, how far any of them would move with other chords and other seeds
+    * `bootstrap`, how far any of them would move with other chords and other seeds
 
 References:
     * Marták, Kelz and Widmer 2022, §IV-E (Eq. 1)
@@ -144,15 +144,20 @@ class Interval(NamedTuple):
     high: float
 
 
-def bootstrap_interval(
+def interval(found: ArrayLike, level: float = 0.95) -> Interval:
+    """Where the middle share `level` of the results (draws,) lies."""
+    tail = (1 - level) / 2
+    return Interval(*map(float, np.quantile(as_array(found), [tail, 1 - tail])))
+
+
+def bootstrap(
     measure: Callable[..., float],
     runs: Sequence[tuple[ArrayLike, ...]],
     chord: ArrayLike,
     generator: np.random.Generator,
-    draws: int = 300,
-    level: float = 0.95,
-) -> Interval:
-    """An interval of `measure`, whose arguments are arrays with T frames as their last axis.
+    draws: int,
+) -> np.ndarray:
+    """Results (draws,) of `measure`, whose arguments are arrays with T frames as their last axis.
 
     `runs` holds those arguments once for every seed, and `chord` (T,) says which chord a frame is from.
     Every draw takes one run, and as many chords as there are, with replacement.
@@ -165,5 +170,4 @@ def bootstrap_interval(
         arrays = runs[generator.integers(len(runs))]
         drawn = np.concatenate([frames[index] for index in generator.integers(len(frames), size=len(frames))])
         found.append(measure(*(values[..., drawn] for values in arrays)))
-    tail = (1 - level) / 2
-    return Interval(*map(float, np.quantile(found, [tail, 1 - tail])))
+    return np.array(found)

@@ -15,13 +15,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm import tqdm
 
 from .artefacts import writing
 from .config import ConditionalFlowTraining, FlowTraining, InputError
 from .flows import MLP, ConditionalGlow, Flow, RealNVP, below
 from .frames import Frames
 from .fused import affine
+from .processes import progress
 
 REVISION = 2  # raise when the same recipe and frames come to yield another flow
 CHECKPOINT_SECONDS = 60.0  # least time between two checkpoints
@@ -73,7 +73,7 @@ def train(
     run = _Run(recipe, _Data(recipe, frames, validation, n_sources), n_sources, seed, torch.device(device))
     if checkpoint is not None and checkpoint.exists():
         run.resume(load_file(checkpoint))
-    bar = tqdm(total=recipe.epochs, initial=run.epochs, desc="training", unit="epoch", disable=None, leave=False)
+    bar = progress("training", "epoch", recipe.epochs, run.epochs, leave=False)
     saved = time.monotonic()
     while run.epochs < recipe.epochs and len(run.active):
         run.epoch()

@@ -40,6 +40,7 @@ import pandas as pd
 from ddslib import metrics, plots
 from ddslib.config import PROFILES, load_profile
 from ddslib.experiment import METHODS, Workspace
+from ddslib.sweeps import Run, evaluate_all
 
 plots.use_style()
 profile = load_profile(profile, settings)
@@ -66,27 +67,20 @@ print(f"the held-out piano: {close} (close) and {ambient} (ambient)")
 # * Training and the start of the search are random. So DDS-2 and DDS-3 are trained and run with several seeds. DDS-1,
 #   the slowest, runs with one; NMF draws nothing.
 #
-# One experiment gives one row. These are all of them:
+# One experiment gives one row. These are all of them; experiments run side by side, each on one core:
 
 # %%
-seeds = range(profile.seed, profile.seed + evaluation.seeds)
-SEEDS = {"nmf": [None], "dds1": [profile.seed], "dds2": seeds, "dds3": seeds}
-print(f"seeds of DDS-2 and DDS-3: {len(seeds)}")
+comparison = workspace.comparison()
+rows = pd.DataFrame(evaluate_all([Run(workspace, e) for e in comparison]))
+print(f"{len(rows)} rows; seeds of DDS-2 and DDS-3: {evaluation.seeds}")
 
 
 def experiments(method, instrument):
     """The experiments that a line of the table rests on, one for each seed."""
-    return [
-        workspace.experiment(method, instrument=instrument, seed=s) for s in SEEDS[method]
-    ]
+    return [e for e in comparison if (e.method, e.instrument) == (method, instrument)]
 
 
-rows = pd.DataFrame(
-    workspace.evaluate(experiment)
-    for method, instrument in product(METHODS, (close, ambient))
-    for experiment in experiments(method, instrument)
-)
-assert len(rows) == 2 * (2 + 2 * len(seeds))
+assert len(rows) == 2 * (2 + 2 * evaluation.seeds)
 assert (rows.frames.groupby(rows.instrument).nunique() == 1).all()
 
 # %% [markdown]
@@ -127,7 +121,9 @@ def intervals(space, runs):
     }
     generator = np.random.default_rng(0)
     return {
-        name: metrics.bootstrap_interval(measure, arrays, mixture.chord, generator)
+        name: metrics.interval(
+            metrics.bootstrap(measure, arrays, mixture.chord, generator, evaluation.draws)
+        )
         for name, (measure, arrays) in arguments.items()
     }
 
@@ -233,13 +229,14 @@ def difference(worse, better, measure, instrument):
         )
     ]
     values = [measure(B, Y) - measure(A, Y) for A, B, Y in runs]
-    interval = metrics.bootstrap_interval(
+    draws = metrics.bootstrap(
         lambda A, B, Y: measure(B, Y) - measure(A, Y),
         runs,
         mixture.chord,
         np.random.default_rng(0),
+        evaluation.draws,
     )
-    return float(np.mean(values)), *interval
+    return float(np.mean(values)), *metrics.interval(draws)
 
 
 def verdict(low, high):
@@ -369,13 +366,17 @@ def score(row):
     return 2 / (1 / row["psa"] + 1 / row["average_precision"])
 
 
-tried = []
-for method, candidates in GRID.items():
-    rehearsal = workspace.rehearsal(workspace.experiment(method))
-    for candidate in candidates:
-        row = variant(method, candidate).evaluate(rehearsal)
-        tried.append({**row, "harmonic mean": score(row), "candidate": candidate})
-tried = pd.DataFrame(tried)
+candidates = [(method, choice) for method, choices in GRID.items() for choice in choices]
+tried = evaluate_all(
+    [
+        Run(variant(method, choice), workspace.rehearsal(workspace.experiment(method)))
+        for method, choice in candidates
+    ]
+)
+tried = pd.DataFrame(
+    {**row, "harmonic mean": score(row), "candidate": choice}
+    for row, (_, choice) in zip(tried, candidates, strict=True)
+)
 best = tried.loc[tried.groupby("method", sort=False)["harmonic mean"].idxmax()]
 chosen = dict(zip(best.method, best.candidate, strict=True))
 for method, candidate in chosen.items():
@@ -394,12 +395,15 @@ tried[columns].replace({"method": NAMES}).round(dict.fromkeys(columns[3:], 3))
 # Now the held-out piano, with the chosen settings: close, then ambient.
 
 # %%
-tuned = {}
-tuned_rows = []
-for method, instrument in product(chosen, (close, ambient)):
-    space = variant(method, chosen[method])
-    tuned[method, instrument] = line(space, experiments(method, instrument))
-    tuned_rows += [space.evaluate(run) for run in experiments(method, instrument)]
+tuned_spaces = {method: variant(method, choice) for method, choice in chosen.items()}
+tuned_rows = evaluate_all(
+    [Run(tuned_spaces[e.method], e) for e in comparison if e.method in chosen]
+)
+tuned = {
+    (method, instrument): line(space, experiments(method, instrument))
+    for method, space in tuned_spaces.items()
+    for instrument in (close, ambient)
+}
 
 # %% tags=["hide-input"]
 shown(tuned, close)
@@ -424,11 +428,13 @@ for method in chosen:
 # are apart: both methods under both rules, on the held-out piano.
 
 # %%
-ruled = pd.DataFrame(
-    variant(method, {"positivity": rule}).evaluate(experiments(method, close)[0])
-    for method, rule in product(GRID, ("projection", "relu"))
+ruled = evaluate_all(
+    [
+        Run(variant(method, {"positivity": rule}), experiments(method, close)[0])
+        for method, rule in product(GRID, ("projection", "relu"))
+    ]
 )
-sides = ruled.pivot(
+sides = pd.DataFrame(ruled).pivot(
     index="method", columns="positivity", values=["psa", "average_precision", "sparsity"]
 )
 sides.rename(index=NAMES).round(3)

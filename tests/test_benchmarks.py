@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import counts, machine, methods
-from benchmarks.counts import FlowShape, Work
+from benchmarks import methods
+from ddslib import counts, machine
 from ddslib.config import load_profile
+from ddslib.counts import FlowShape, Work
 from ddslib.decomposition import decompose
 
 CPU = torch.device("cpu")

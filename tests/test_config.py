@@ -1,6 +1,6 @@
 import pytest
 
-from ddslib.config import PROFILES, InputError, load_profile
+from ddslib.config import PROFILES, InputError, load_profile, parse_value
 
 
 def test_every_profile_loads():
@@ -61,3 +61,11 @@ def test_leaving_out_a_piano_leaves_out_its_family(smoke):
     instruments = smoke.rendered_instruments
     assert instruments.training(without="CsGMGrnd") == ("FlR3P200", "FlR3ElGr", "FlMoMell")
     assert len(instruments.training(without="MsGnStCl")) == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("3", 3), ("1e-4", 1e-4), ("1.5", 1.5), ("true", True), ("[64, 64]", [64, 64]), ("relu", "relu"), ("", None)],
+)
+def test_a_value_is_what_one_would_expect(text, value):
+    assert parse_value(text) == value

@@ -14,7 +14,7 @@ from ddslib.decomposition import _Schedule, decompose, decompose_long
 from ddslib.dictionaries import Dictionary, FrameDictionary, Penalty, SampleDictionary, SharedDictionary
 from ddslib.flows import ConditionalGlow, RealNVP
 
-FIT = Fit(iterations=400, step_size=0.01, positivity="projection", likelihood_weight=0.0)
+FIT = Fit(iterations=400, step_size=0.01, positivity="projection", likelihood_weight=0.0, sparsity_weight=0.0)
 
 
 def random(generator, *shape):
@@ -138,7 +138,7 @@ def test_one_iteration_is_one_adam_step_of_each_variable_along_the_gradient_of_j
     moved = expected_H.clamp(min=0)  # the first Adam step has the size of the step and the sign of the gradient
     expected_codes = codes.detach() - step * torch.autograd.grad(cost(moved, codes), codes)[0].sign()
 
-    fit = Fit(iterations=1, step_size=step, positivity="projection", likelihood_weight=weight)
+    fit = Fit(iterations=1, step_size=step, positivity="projection", likelihood_weight=weight, sparsity_weight=0.0)
     result = decompose(X, dictionary, fit, H=H)
     assert torch.allclose(result.H, moved, atol=1e-6)
     assert torch.allclose(dictionary.codes, expected_codes, atol=1e-6)
@@ -206,7 +206,7 @@ def test_every_method_searches_activations_that_are_not_negative_and_codes(metho
         return mix(H)
 
     method.mix = watched
-    fit = Fit(iterations=150, step_size=0.02, positivity=positivity, likelihood_weight=1e-3)
+    fit = Fit(iterations=150, step_size=0.02, positivity=positivity, likelihood_weight=1e-3, sparsity_weight=0.0)
     result = decompose(mixture, method, fit, generator=generator)
     assert len(lowest) > result.iterations
     assert min(lowest) >= 0
@@ -223,7 +223,13 @@ def test_every_method_searches_activations_that_are_not_negative_and_codes(metho
 def test_a_search_of_codes_does_better_than_one_with_the_codes_it_starts_from(
     method, mixture, likelihood_weight, generator
 ):
-    fit = Fit(iterations=150, step_size=0.02, positivity="projection", likelihood_weight=likelihood_weight)
+    fit = Fit(
+        iterations=150,
+        step_size=0.02,
+        positivity="projection",
+        likelihood_weight=likelihood_weight,
+        sparsity_weight=0.0,
+    )
     H = method.start(mixture, generator)
     pull_back, method.pull_back = method.pull_back, no_gradient(method)
     fixed = decompose(mixture, method, fit, H=H)
@@ -238,7 +244,7 @@ def test_a_search_of_codes_does_better_than_one_with_the_codes_it_starts_from(
 def test_the_search_is_the_papers_with_nothing_but_formulas_autograd_and_adam(name, positivity, generator):
     dictionary = METHODS[name](torch.Generator().manual_seed(3))
     X = random(generator, 10, 12)
-    fit = Fit(iterations=6, step_size=0.02, positivity=positivity, likelihood_weight=0.1)
+    fit = Fit(iterations=6, step_size=0.02, positivity=positivity, likelihood_weight=0.1, sparsity_weight=0.03)
     start = dictionary.start(X, generator)
     result = decompose(X, dictionary, fit, H=start)
 
@@ -252,7 +258,7 @@ def test_the_search_is_the_papers_with_nothing_but_formulas_autograd_and_adam(na
             X_hat = torch.einsum("ntk,nt->kt", entries, H)
         else:
             X_hat, energy = entries.flatten(0, 1).T @ H, energy.flatten()[:, None]
-        return (X - X_hat).norm() + 0.1 * (H / (H.sum(dim=0) + 1e-3) * energy).sum()
+        return (X - X_hat).norm() + 0.1 * (H / (H.sum(dim=0) + 1e-3) * energy).sum() + 0.03 * H.sum()
 
     free, codes = start.clone().requires_grad_(), reference.codes.clone().requires_grad_()
     adams = [torch.optim.Adam([variable], lr=fit.step_size) for variable in (free, codes)]
@@ -270,6 +276,15 @@ def test_the_search_is_the_papers_with_nothing_but_formulas_autograd_and_adam(na
         adams[1].step()
     assert result.cost.tolist() == pytest.approx(costs, rel=1e-9)
     assert torch.allclose(result.codes, codes, atol=1e-7)
+
+
+def test_a_sparsity_term_silences_what_is_hardly_needed(generator):
+    X, samples = random(generator, 10, 12), SampleDictionary(random(generator, 40, 10), torch.arange(40) // 10, 4)
+    plain, sparse = (decompose(X, samples, replace(FIT, sparsity_weight=weight)) for weight in (0.0, 0.3))
+    assert (sparse.H == 0).sum() > (plain.H == 0).sum()
+    assert sparse.H.sum() < plain.H.sum()
+    assert float(sparse.cost[-1]) == pytest.approx(float(sparse.distance[-1] + 0.3 * sparse.H.sum()))
+    assert plain.distance[-1] < sparse.distance[-1]
 
 
 def no_gradient(dictionary):
@@ -301,7 +316,7 @@ def test_nmf_has_no_codes_to_return(generator):
 
 
 def test_a_search_from_its_own_start_is_reproducible_under_a_generator(method, mixture):
-    fit = Fit(iterations=5, step_size=0.02, positivity="relu", likelihood_weight=1e-3)
+    fit = Fit(iterations=5, step_size=0.02, positivity="relu", likelihood_weight=1e-3, sparsity_weight=0.0)
     costs = []
     for seed in (1, 1, 2):
         method.codes.zero_()
@@ -367,7 +382,7 @@ def test_a_short_recording_is_decomposed_as_a_whole(generator):
 
 def test_segments_of_a_long_recording_are_decomposed_by_themselves_by_frame(generator):
     flow, X = note_flows(generator), random(generator, 10, 8)
-    fit = Fit(iterations=20, step_size=0.02, positivity="projection", likelihood_weight=1e-3)
+    fit = Fit(iterations=20, step_size=0.02, positivity="projection", likelihood_weight=1e-3, sparsity_weight=0.0)
     frames = []
 
     def make(count):
@@ -388,7 +403,7 @@ def test_segments_of_a_long_recording_are_decomposed_by_themselves_by_frame(gene
 def test_all_segments_share_the_codes_that_were_found_on_a_sample_of_the_frames(name, generator):
     period = random(generator, 10, 6)
     X = period.repeat(1, 4)
-    fit = Fit(iterations=60, step_size=0.02, positivity="projection", likelihood_weight=1e-3)
+    fit = Fit(iterations=60, step_size=0.02, positivity="projection", likelihood_weight=1e-3, sparsity_weight=0.0)
     made = []
 
     def make(frames):
@@ -423,7 +438,7 @@ LONG = """
         return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 
     flow = RealNVP(60, 32, 2, [8, 8]).freeze()
-    fit = Fit(1, 0.01, "relu", 1e-4)
+    fit = Fit(1, 0.01, "relu", 1e-4, 0.0)
     X = np.random.default_rng(0).random((32, 18750), np.float32)
     decompose_long(X[:, :512], lambda frames: FrameDictionary(flow, frames), fit)
     before = peak()

@@ -79,7 +79,7 @@ STREAMED = """
 
     M, K, T = 600_000, 256, 4
     samples = np.memmap(sys.argv[1], np.float32, mode="c", shape=(M, K))
-    fit = Fit(2, 0.01, "projection", 0.0)
+    fit = Fit(2, 0.01, "projection", 0.0, 0.0)
     decompose(torch.rand(K, T), SampleDictionary(samples[:1000], np.zeros(1000, int), 1), fit)
     before, peak = private(), 0.0
     correlate = SampleDictionary.correlate
@@ -118,7 +118,7 @@ def test_a_memory_mapped_dictionary_gives_what_one_in_memory_gives(tmp_path, gen
     mapped = np.memmap(tmp_path / "samples.f32", np.float32, mode="c", shape=samples.shape)
     sources = np.arange(5000) // 500
     X = torch.rand(32, 6, generator=generator)
-    fit = Fit(50, 0.01, "projection", 0.0)
+    fit = Fit(50, 0.01, "projection", 0.0, 0.0)
     whole = decompose(X, SampleDictionary(samples, sources, 10, resident=True), fit)
     monkeypatch.setattr(SampleDictionary, "BLOCK", 617)
     streamed = decompose(X, SampleDictionary(mapped, sources, 10), fit)

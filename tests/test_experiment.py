@@ -7,7 +7,7 @@ import torch
 
 from ddslib import cli, metrics, training
 from ddslib.config import InputError
-from ddslib.experiment import Experiment, Workspace, resolve_device
+from ddslib.experiment import METHODS, Experiment, Workspace, resolve_device
 
 COLUMNS = """
 profile method instrument polyphony intensity chords frames bins components iterations likelihood_weight positivity
@@ -91,25 +91,22 @@ def test_the_found_dictionary_is_the_one_that_the_search_ended_with(quick, metho
 def test_a_flow_is_trained_once_for_each_seed_and_choice_of_pianos(quick, monkeypatch):
     trained = quick.flow("note_flows")
     assert trained.history["validation"].shape == (2, 12)
-    paths = {quick._flow_path("note_flows", *choice) for choice in ((None, 0), ("MsGnStCl", 0), ("MsGnStAm", 0))}
+    paths = {quick.flow_path("note_flows", *choice) for choice in ((None, 0), ("MsGnStCl", 0), ("MsGnStAm", 0))}
     assert len(paths) == 1  # none of them is a training piano, so all learn from the same frames
-    assert quick._flow_path("note_flows", "CsGMGrnd", 0) not in paths
-    assert quick._flow_path("note_flows", None, 1) not in paths
+    assert quick.flow_path("note_flows", "CsGMGrnd", 0) not in paths
+    assert quick.flow_path("note_flows", None, 1) not in paths
     monkeypatch.setattr(training, "train", None)
     again = quick.flow("note_flows")
     assert all(torch.equal(a, b) for a, b in zip(trained.flow.parameters(), again.flow.parameters(), strict=True))
 
 
-def test_the_flows_that_the_book_needs_are_those_of_every_seed_and_of_the_rehearsal(quick):
-    three = Workspace(
-        replace(quick.profile, evaluation=replace(quick.profile.evaluation, seeds=3)), quick.folder, device="cpu"
-    )
-    needed = list(three.needed_flows(kind="note_flows"))
-    assert needed == [
-        ("note_flows", without, seed) for without, seed in [(None, 0), (None, 1), (None, 2), ("CsGMGrnd", 0)]
-    ]
-    assert len(list(three.needed_flows())) == 8
-    assert list(three.needed_flows(kind="note_flows", seed=7)) == [("note_flows", None, 7)]
+def test_the_comparison_is_every_method_on_every_test_piano(quick):
+    three = replace(quick.profile, seed=5, evaluation=replace(quick.profile.evaluation, seeds=3))
+    close = [e for e in Workspace(three, quick.folder).comparison() if e.instrument == "MsGnStCl"]
+    seeds = {method: [e.seed for e in close if e.method == method] for method in METHODS}
+    assert seeds == {"nmf": [None], "dds1": [5], "dds2": [5, 6, 7], "dds3": [5, 6, 7]}
+    ambient = [replace(e, instrument="MsGnStAm") for e in close]
+    assert set(Workspace(three, quick.folder).comparison()) == {*close, *ambient}
 
 
 def test_the_threshold_is_chosen_once_for_all_seeds(quick):
@@ -185,8 +182,8 @@ def test_the_command_line_prints_the_row(workspace, row, capsys):
     assert cli.main(["render", *arguments]) == 0
     assert cli.main(["frames", *arguments]) == 0
     hasty = [f"--set=note_flows.{setting}" for setting in ("epochs=1", "steps=1", "hidden=[8]")]
-    assert cli.main(["train", *arguments, *hasty, "--flow", "note_flows", "--seed", "5"]) == 0
-    assert capsys.readouterr().out.startswith("note_flows: validation loss ")
+    assert cli.main(["train", *arguments, *hasty, "--flow", "note_flows"]) == 0
+    assert [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()] == ["note_flows"] * 2
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,9 @@ def test_an_interval_holds_the_measure_and_narrows_with_more_chords():
     for chords in (8, 128):
         chord = np.repeat(np.arange(chords), 5)
         values = generator.normal(size=chords)[chord]
-        low, high = metrics.bootstrap_interval(np.mean, [(values,)], chord, np.random.default_rng(1), draws=2000)
+        low, high = metrics.interval(
+            metrics.bootstrap(np.mean, [(values,)], chord, np.random.default_rng(1), draws=2000)
+        )
         # The mean of independent chords deviates by their deviation over the root of their number.
         assert high - low == pytest.approx(2 * 1.96 * values.std() / np.sqrt(chords), rel=0.15)
         assert low < values.mean() < high
@@ -125,8 +127,10 @@ def test_an_interval_holds_the_measure_and_narrows_with_more_chords():
 def test_an_interval_draws_whole_chords_and_spreads_over_runs():
     chord = np.repeat([0, 1], 10)
     same = np.ones(20)
-    assert metrics.bootstrap_interval(np.mean, [(same,)], chord, np.random.default_rng(0)) == (1, 1)
-    low, high = metrics.bootstrap_interval(np.mean, [(same,), (3 * same,)], chord, np.random.default_rng(0))
+    assert metrics.interval(metrics.bootstrap(np.mean, [(same,)], chord, np.random.default_rng(0), draws=300)) == (1, 1)
+    low, high = metrics.interval(
+        metrics.bootstrap(np.mean, [(same,), (3 * same,)], chord, np.random.default_rng(0), draws=300)
+    )
     assert (low, high) == (1, 3)
     halves = {round(float(np.mean(v)), 6) for v in _drawn(np.where(chord == 0, 0.0, 1.0), chord)}
     assert halves == {0.0, 0.5, 1.0}
@@ -134,5 +138,7 @@ def test_an_interval_draws_whole_chords_and_spreads_over_runs():
 
 def _drawn(values, chord):
     seen = []
-    metrics.bootstrap_interval(lambda v: seen.append(v) or 0.0, [(values,)], chord, np.random.default_rng(0), draws=50)
+    metrics.interval(
+        metrics.bootstrap(lambda v: seen.append(v) or 0.0, [(values,)], chord, np.random.default_rng(0), draws=50)
+    )
     return seen

@@ -8,7 +8,7 @@ what comes in and of what goes out, each once.  Adam's two moments come in and g
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ddslib.config import FlowTraining
+from .config import FlowTraining
 
 NUMBER = 4  # bytes, in single precision
 SEARCHED = 6  # a variable under Adam, and its two moments: each read and written
@@ -57,6 +57,21 @@ class FlowShape:
     def pass_over(self, vectors: int) -> float:
         """Operations of mapping so many vectors, once forwards or once back."""
         return 2 * vectors * self._weights_of_one
+
+
+def decoding(shape: FlowShape, vectors: int) -> Work:
+    """W from its codes."""
+    return Work(shape.pass_over(vectors), NUMBER * (shape.weights + 2 * vectors * shape.dimensions))
+
+
+def mixing(bins: int, entries: int, frames: int) -> Work:
+    """X̂ from W and H."""
+    return Work(2 * bins * entries * frames, NUMBER * (bins * entries + entries * frames + bins * frames))
+
+
+def frame_mixing(bins: int, sources: int, frames: int) -> Work:
+    """X̂ where every frame has entries of its own."""
+    return Work(2 * bins * sources * frames, NUMBER * (bins * sources * frames + sources * frames + bins * frames))
 
 
 def nmf_iteration(bins: int, entries: int, frames: int) -> Work:

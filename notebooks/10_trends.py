@@ -1,0 +1,501 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # When the task changes
+#
+# **The question.** Beside its table, the paper reports *trends*: what happens with another resolution, other dynamics, more
+# notes at once, more entries. Do they show here?
+#
+# **You need:** {doc}`08_comparison`. **You will see:** a figure for each trend, always with both measures, PSA and
+# average precision, and a verdict: confirmed, contradicted, or undecided.
+
+# %% tags=["parameters"]
+profile = "laptop"  # a name in profiles/ or the path of a .yaml file
+settings = {}  # single keys of the profile, such as {"dds3.iterations": 400}
+work_dir = "../work/laptop"  # where everything computed is kept
+maps_root = ""  # real MAPS in place of the rendered corpus
+device = "auto"  # CUDA where there is one, else the CPU
+chords = 5  # in every mixture: about 100 frames
+
+# %%
+from itertools import pairwise
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from ddslib import metrics, plots
+from ddslib.config import PROFILES, load_profile
+from ddslib.experiment import METHODS, Workspace
+from ddslib.sweeps import Run, evaluate_all
+
+plots.use_style()
+NAMES = {"nmf": "NMF", "dds1": "DDS-1", "dds2": "DDS-2", "dds3": "DDS-3"}
+COLOURS = dict(
+    zip(NAMES, (plots.INK, plots.MISSED, plots.WRONG, plots.RIGHT), strict=True)
+)
+common = {"evaluation.rehearse": False, **settings}  # no F, so no threshold to look for
+
+
+def workspace_with(changes):
+    return Workspace(load_profile(profile, common | changes), work_dir, maps_root, device)
+
+
+plain = workspace_with({})
+close, ambient = plain.instruments.test
+front_end = plain.profile.front_end
+chords = min(chords, plain.profile.evaluation.chords)
+print(f"{close}, {chords} chords, P{plain.profile.evaluation.polyphony}, ", end="")
+print(f"{plain.profile.evaluation.intensity}, unless something else is said")
+
+# %% [markdown]
+# ## The grid
+#
+# A trend is a set of rows in which one thing changes. A row is an experiment, as in the chapters before: a method,
+# what it decomposes, and keys of the profile. DDS-1 is slow, so it is not in all of them.
+
+# %%
+FAST = ("nmf", "dds2", "dds3")
+SEARCHED = ("dds2", "dds3")
+INTENSITIES = ("I60-68", "I32-96")
+COMPONENTS = (1, 2, 4, 8, 16)
+SPARSITY_WEIGHTS = (0.0, 0.003, 0.01)
+half = {"front_end.n_fft": front_end.n_fft // 2, "front_end.bins": front_end.bins // 2}
+families = plain.instruments.train
+pianos = "rendered_instruments" if plain.is_rendered else "maps_instruments"
+
+
+def without(family):
+    """Training pianos without one family."""
+    kept = {name: list(codes) for name, codes in families.items() if name != family}
+    return {f"{pianos}.train": kept, f"{pianos}.validation": next(iter(kept.values()))[0]}
+
+
+def lines(methods, changes):
+    """A line of the grid for every method and for every value of what changes."""
+    return [
+        (value, {"method": m} | keys) for m in methods for value, keys in changes.items()
+    ]
+
+
+def own_key(methods, key, values):
+    """The same for a key that every method has in its own section of the profile."""
+    return [(v, {"method": m, f"{m}.{key}": v}) for m in methods for v in values]
+
+
+by_polyphony = {p: {"polyphony": p} for p in range(2, 8)}
+grid = {
+    "resolution": lines(METHODS, {front_end.n_fft // 2: half, front_end.n_fft: {}}),
+    "dynamics": lines(METHODS, {name: {"intensity": name} for name in INTENSITIES}),
+    "polyphony": lines(FAST, by_polyphony)
+    + lines(["dds1"], {p: by_polyphony[p] for p in (2, 4, 7)}),
+    "entries": own_key(SEARCHED, "components", COMPONENTS),
+    "sparsity": own_key(METHODS, "sparsity_weight", SPARSITY_WEIGHTS[:2])
+    + own_key(FAST, "sparsity_weight", SPARSITY_WEIGHTS[2:]),
+    "distance": lines(METHODS, {name: {"instrument": name} for name in (close, ambient)}),
+    "families": lines(FAST, {"none": {}} | {name: without(name) for name in families}),
+}
+
+
+def run_of(line):
+    """The run that a line asks for."""
+    changes = dict(line)
+    method = changes.pop("method")
+    chosen = {
+        key: changes.pop(key)
+        for key in ("polyphony", "intensity", "instrument")
+        if key in changes
+    }
+    space = workspace_with(changes)
+    return Run(space, space.experiment(method, chords=chords, **chosen))
+
+
+runs = {trend: [run_of(line) for _, line in asked] for trend, asked in grid.items()}
+every = [run for asked in runs.values() for run in asked]
+different = {run.workspace.row_path(run.experiment) for run in every}
+print(f"{len(every)} lines, {len(different)} different rows")
+
+# %% [markdown]
+# As many rows as cores are computed side by side; flows that are missing are trained first. The grid is also written as a
+# file, in which a line is a row, so that it can be run on a cluster ({doc}`../book/rerun`).
+
+# %%
+evaluate_all(every)
+
+cells = [
+    {"chords": chords} | common | line for asked in grid.values() for _, line in asked
+]
+grid_file = Path(work_dir) / "trends-grid.csv"
+as_text = pd.DataFrame(cells).map(
+    lambda cell: str(cell) if isinstance(cell, dict | list) else cell
+)
+as_text.drop_duplicates().to_csv(grid_file, index=False)
+
+# %% [markdown]
+# ## Numbers with intervals
+#
+# As in chapter 8, intervals come from drawing chords with replacement. Rows on the same chords get the same draws, so
+# that a difference between them is not blurred by hard chords.
+
+# %%
+MEASURES = {
+    "psa": "PSA",
+    "average_precision": "average precision",
+    "sparsity": "sparsity",
+    "relative_error": "relative error",
+}
+
+
+def sparsity(A, Y):
+    return metrics.sparsity(A, plain.profile.evaluation.epsilon)
+
+
+def bootstrap(run):
+    """Draws of every measure."""
+    space, experiment = run
+    mixture, result = space.snippet(experiment), space.decomposition(experiment)
+    activities, spectra = [(result.A, mixture.Y)], [(mixture.X, result.X_hat)]
+    chosen = {
+        "psa": (metrics.precision_of_source_attribution, activities),
+        "average_precision": (metrics.average_precision, activities),
+        "sparsity": (sparsity, activities),
+        "relative_error": (metrics.relative_error, spectra),
+    }
+    same_for_same_chords = [
+        ord(c) for c in f"{experiment.instrument}{experiment.intensity}"
+    ]
+    return {
+        name: metrics.bootstrap(
+            measure,
+            arrays,
+            mixture.chord,
+            np.random.default_rng([experiment.polyphony, *same_for_same_chords]),
+            plain.profile.evaluation.draws,
+        )
+        for name, (measure, arrays) in chosen.items()
+    }
+
+
+drawn, points, rows = {}, {}, []
+for trend, asked in grid.items():
+    for (value, line), run in zip(asked, runs[trend], strict=True):
+        row = run.workspace.evaluate(run.experiment)
+        key = trend, line["method"], value
+        points[key], drawn[key] = row, bootstrap(run)
+        bounds = {name: metrics.interval(draws) for name, draws in drawn[key].items()}
+        low = {f"{name}_low": bound.low for name, bound in bounds.items()}
+        high = {f"{name}_high": bound.high for name, bound in bounds.items()}
+        rows.append({"trend": trend, "value": value} | row | low | high)
+rows = pd.DataFrame(rows)
+rows.to_csv(Path(work_dir) / "trends.csv", index=False)
+print(
+    f"trends.csv: {len(rows)} rows, {rows.frames.min()} to {rows.frames.max()} frames each"
+)
+
+# %% [markdown]
+# A verdict compares two rows. The claim is *confirmed* if the whole interval of the difference has the claimed sign,
+# *contradicted* if it has the other sign, and else *undecided*.
+
+# %%
+verdicts = []
+
+
+def judge(trend, claim, method, measure, gain, draws):
+    """Note whether `gain`, which the claim says is positive, is so."""
+    low, high = metrics.interval(draws)
+    verdict = "confirmed" if low > 0 else "contradicted" if high < 0 else "undecided"
+    verdicts.append(
+        {
+            "trend": trend,
+            "claim": claim,
+            "method": NAMES.get(method, method),
+            "measure": MEASURES[measure],
+            "difference": gain,
+            "low": low,
+            "high": high,
+            "verdict": verdict,
+        }
+    )
+
+
+def judge_pair(claim, worse, better, measure, sign=1):
+    """Whether `better`, a key of `drawn`, has more of the measure than `worse`, or less if `sign` is -1."""
+    gain = sign * (points[better][measure] - points[worse][measure])
+    draws = sign * (drawn[better][measure] - drawn[worse][measure])
+    judge(better[0], claim, better[1], measure, gain, draws)
+
+
+ATTRIBUTION = ("psa", "average_precision")  # never one without the other
+
+
+def told(trend):
+    """The verdicts of one trend, as a table."""
+    table = pd.DataFrame([v for v in verdicts if v["trend"] == trend])
+    table["interval"] = [f"[{v.low:+.3f}, {v.high:+.3f}]" for v in table.itertuples()]
+    table["difference"] = table["difference"].map("{:+.3f}".format)
+    columns = ["claim", "method", "measure", "difference", "interval", "verdict"]
+    return table[columns].set_index(["claim", "method", "measure"])
+
+
+# %% [markdown]
+# Where a longer run of this chapter is kept with the project, with more chords and so with narrower intervals, its
+# points are drawn too, as open squares.
+
+# %%
+kept = PROFILES.parent / "results" / f"trends-{plain.profile.name}.csv"
+longer = pd.read_csv(kept) if kept.exists() and plain.is_rendered else rows.iloc[:0]
+if len(longer):
+    print(f"a longer run: {longer.chords.max()} chords, ddslib {longer.version.iloc[0]}")
+else:
+    print("no longer run is kept for this profile")
+
+
+def draw(ax, trend, measure, table, places, shift, **style):
+    """A line of points with intervals for every method; `places` are the values, in order."""
+    for number, method in enumerate(NAMES):
+        own = table[(table.trend == trend) & (table.method == method)]
+        if own.empty:
+            continue
+        x = np.array([places.index(str(value)) for value in own.value])
+        error = [
+            own[measure] - own[f"{measure}_low"],
+            own[f"{measure}_high"] - own[measure],
+        ]
+        ax.errorbar(
+            x + shift + 0.06 * (number - 1.5),
+            own[measure],
+            np.clip(error, 0, None),
+            color=COLOURS[method],
+            capsize=2,
+            **style,
+        )
+
+
+def trend_figure(trend, label, measures=ATTRIBUTION):
+    """A panel for every measure."""
+    places = list(dict.fromkeys(str(value) for value, _ in grid[trend]))
+    figure, axes = plt.subplots(1, len(measures), figsize=(4.6 * len(measures), 3.4))
+    for ax, measure in zip(axes, measures, strict=True):
+        draw(ax, trend, measure, longer, places, 0.03, fmt="s", mfc="white", alpha=0.7)
+        draw(ax, trend, measure, rows, places, 0, fmt="o-", linewidth=0.8)
+        ax.set_xticks(range(len(places)), places)
+        ax.set(xlabel=label, ylabel=MEASURES[measure])
+    handles = [
+        plt.Line2D([], [], color=COLOURS[m], marker="o", label=NAMES[m])
+        for m in dict.fromkeys(line["method"] for _, line in grid[trend])
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False)
+    plt.show()
+
+
+# %% [markdown]
+# ## 1. Spectral resolution
+#
+# The paper: every method does a little better at the larger window, and the differences between methods grow. Both
+# windows are used up to the same frequency, so the larger has twice as many bins.
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "PSA and average precision for a window of half and of full length.", "name": "fig-trend-resolution"}, "image": {"alt": "Two panels, each with a short line of two points with error bars for each of four methods."}}
+trend_figure("resolution", "window (samples)")
+
+# %%
+short, long = front_end.n_fft // 2, front_end.n_fft
+for method in METHODS:
+    for measure in ATTRIBUTION:
+        judge_pair(
+            "the larger window is better",
+            ("resolution", method, short),
+            ("resolution", method, long),
+            measure,
+        )
+for measure in ATTRIBUTION:
+    gains, draws = [], []
+    for window in (short, long):
+        dds3, nmf = (("resolution", method, window) for method in ("dds3", "nmf"))
+        gains.append(points[dds3][measure] - points[nmf][measure])
+        draws.append(drawn[dds3][measure] - drawn[nmf][measure])
+    judge(
+        "resolution",
+        "the lead over NMF grows with it",
+        "dds3",
+        measure,
+        gains[1] - gains[0],
+        draws[1] - draws[0],
+    )
+told("resolution")
+
+# %% [markdown]
+# ## 2. Dynamics
+#
+# The paper: chords of similar loudness (I60-68) are easier than those of very different loudness (I32-96), for every method.
+# The two sets have different chords, so their intervals add up.
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "PSA and average precision for a small and for a large range of velocities.", "name": "fig-trend-dynamics"}, "image": {"alt": "Two panels, each with a short line of two points with error bars for each of four methods."}}
+trend_figure("dynamics", "range of velocities")
+
+# %%
+for method in METHODS:
+    for measure in ATTRIBUTION:
+        judge_pair(
+            "I60-68 is easier",
+            ("dynamics", method, "I32-96"),
+            ("dynamics", method, "I60-68"),
+            measure,
+        )
+told("dynamics")
+
+# %% [markdown]
+# ## 3. Polyphony
+#
+# The paper: difficulty grows about linearly from two to seven notes at once. Both measures have to fall. Whether they fall along a line is
+# seen from the share of their variance over polyphony that a straight line explains, $R^2$.
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "PSA and average precision against the number of notes that sound at once.", "name": "fig-trend-polyphony"}, "image": {"alt": "Two panels with a falling line of points with error bars for each of four methods."}}
+trend_figure("polyphony", "notes at once")
+
+# %%
+for method in METHODS:
+    asked = [value for value, line in grid["polyphony"] if line["method"] == method]
+    for measure in ATTRIBUTION:
+        values = np.array([points["polyphony", method, p][measure] for p in asked])
+        slope = np.polyfit(asked, values, 1)[0]
+        draws = np.stack([drawn["polyphony", method, p][measure] for p in asked])
+        slopes = np.polyfit(asked, draws, 1)[0]
+        judge("polyphony", "each more note costs", method, measure, -slope, -slopes)
+        fitted = np.polyval(np.polyfit(asked, values, 1), asked)
+        explained = (
+            1 - ((values - fitted) ** 2).sum() / ((values - values.mean()) ** 2).sum()
+        )
+        print(f"{NAMES[method]}, {MEASURES[measure]}: R² = {explained:.2f}")
+told("polyphony")
+
+# %% [markdown]
+# ## 4. Entries of a note
+#
+# The paper: with more entries, DDS-2 reconstructs better but does not attribute better. DDS-3 is as good or better in both.
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "PSA, average precision and relative error against the number C of entries of a note.", "name": "fig-trend-entries"}, "image": {"alt": "Three panels with lines of points with error bars for DDS-2 and DDS-3."}}
+trend_figure("entries", "entries of a note, C", (*ATTRIBUTION, "relative_error"))
+
+# %%
+few, many = COMPONENTS[1], COMPONENTS[-1]
+for method, sign, claim in (
+    ("dds2", -1, "fewer entries attribute better"),
+    ("dds3", 1, "more entries attribute better"),
+):
+    few_key, many_key = ("entries", method, few), ("entries", method, many)
+    judge_pair("more entries reconstruct better", few_key, many_key, "relative_error", -1)
+    for measure in ATTRIBUTION:
+        judge_pair(claim, few_key, many_key, measure, sign)
+print(f"C = {few} against C = {many}")
+told("entries")
+
+# %% [markdown]
+# ## 5. Sparsity
+#
+# The paper: sparsity grows from NMF to DDS-3 without being asked for, and an explicit term can add to it. Here the
+# term is $\mu \sum_{kt} H_{kt}$, added to the cost, `sparsity_weight` in the profile. At $\mu = 0$ nothing is asked for.
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "PSA, average precision and sparsity against the weight of an explicit sparsity term.", "name": "fig-trend-sparsity"}, "image": {"alt": "Three panels with lines of points with error bars for each of four methods."}}
+trend_figure("sparsity", "weight of the sparsity term, μ", (*ATTRIBUTION, "sparsity"))
+
+# %%
+for worse, better in pairwise(METHODS):
+    judge_pair(
+        f"sparser than {NAMES[worse]} without asking",
+        ("sparsity", worse, 0.0),
+        ("sparsity", better, 0.0),
+        "sparsity",
+    )
+for method in METHODS:
+    weight = max(value for value, line in grid["sparsity"] if line["method"] == method)
+    plain_key, asked_key = ("sparsity", method, 0.0), ("sparsity", method, weight)
+    judge_pair("sparser when asked", plain_key, asked_key, "sparsity")
+    for measure in ATTRIBUTION:
+        judge_pair("better when sparsity is asked for", plain_key, asked_key, measure)
+told("sparsity")
+
+# %% [markdown]
+# ## 6. Near and far
+#
+# The same piano, recorded from near and from far. The paper evaluates the close recordings only; the room makes the task harder,
+# since no training piano was recorded in it.
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "PSA and average precision close and ambient.", "name": "fig-trend-distance"}, "image": {"alt": "Two panels, each with a short line of two points with error bars for each of four methods."}}
+trend_figure("distance", "recording")
+
+# %%
+for method in METHODS:
+    for measure in ATTRIBUTION:
+        judge_pair(
+            "close is easier",
+            ("distance", method, ambient),
+            ("distance", method, close),
+            measure,
+        )
+told("distance")
+
+# %% [markdown]
+# ## 7. One family less
+#
+# What does each family of training pianos add? One after the other is left out, the flows are trained anew, and NMF's
+# dictionary is made without it.
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "PSA and average precision when one family of training pianos is left out.", "name": "fig-trend-families"}, "image": {"alt": "Two panels with points with error bars for NMF, DDS-2 and DDS-3, first with all families, then with one left out."}}
+trend_figure("families", "left out")
+
+# %%
+for method in FAST:
+    for family in families:
+        for measure in ATTRIBUTION:
+            judge_pair(
+                f"{family} helps",
+                ("families", method, family),
+                ("families", method, "none"),
+                measure,
+            )
+told("families")
+
+# %% [markdown]
+# The sixth statement of the paper, that the cost of NMF grows with the training data and that of DDS does not, is about time. It
+# is measured in {doc}`09_complexity`.
+#
+# ## The verdicts
+#
+# How often each claim was confirmed, contradicted, or left undecided:
+
+# %%
+verdicts = pd.DataFrame(verdicts)
+verdicts.to_csv(Path(work_dir) / "trends-verdicts.csv", index=False)
+counts = pd.crosstab([verdicts.trend, verdicts.claim], verdicts.verdict)
+order = verdicts[["trend", "claim"]].drop_duplicates()
+counts.loc[list(order.itertuples(index=False, name=None))]
+
+# %%
+kept_verdicts = PROFILES.parent / "results" / f"trends-verdicts-{plain.profile.name}.csv"
+if len(longer) and kept_verdicts.exists():
+    of_longer = pd.read_csv(kept_verdicts)
+    both = verdicts.merge(
+        of_longer, on=["claim", "method", "measure"], suffixes=("", " longer")
+    )
+    table = pd.crosstab(both["verdict"], both["verdict longer"])
+    print("verdicts of this chapter (down) and of the longer run (across):")
+    print(table.to_string())
+
+# %% [markdown]
+# ## What was learnt
+#
+# * A dozen claims look simple in a sentence. With few chords, many are undecided; the intervals say so.
+# * A claim may hold for PSA and not for average precision. Both have to be shown.
+#
+# **Next:** how fast it is against the machine's own limit, {doc}`speed`.

@@ -1,0 +1,235 @@
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ddslib import cli, sweeps
+from ddslib.config import InputError, load_profile
+from ddslib.experiment import Workspace
+from ddslib.processes import in_processes
+
+HASTY = {
+    "evaluation.chords": 2,
+    "nmf.iterations": 20,
+    "note_flows.epochs": 1,
+    "note_flows.steps": 1,
+    "note_flows.hidden": [8],
+    "dds2.iterations": 3,
+    "dds2.components": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture
+def make(folder):
+    return lambda settings: Workspace(load_profile("smoke", HASTY | dict(settings)), folder, device="cpu")
+
+
+def write_grid(path: Path, *lines: dict) -> Path:
+    columns = list(dict.fromkeys(key for line in lines for key in line))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(lines)
+    return path
+
+
+@pytest.fixture
+def grid(tmp_path):
+    return write_grid(
+        tmp_path / "grid.csv",
+        {"method": "nmf", "polyphony": 2},
+        {"method": "nmf", "polyphony": 3, "nmf.iterations": 10},
+        {"method": "dds2", "dds2.components": 3, "seed": 1},
+    )
+
+
+def test_a_line_of_a_grid_is_an_experiment_in_a_workspace(grid, make):
+    first, second, third = sweeps.read_grid(grid, make)
+    assert first.run.experiment == make({}).experiment("nmf")
+    assert (second.run.experiment.polyphony, second.run.workspace.profile.nmf.iterations) == (3, 10)
+    assert (third.run.experiment.seed, third.run.workspace.profile.dds2.components) == (1, 3)
+    assert [line.number for line in (first, second, third)] == [2, 3, 4]
+    assert third.cells == {"method": "dds2", "dds2.components": 3, "seed": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("polyphony\n2\n", "no column 'method'"),
+        ("method,tempo\nnmf,3\n", "line 2: .*no key 'tempo'"),
+        ("method,polyphony\nnmf,2\nmagic,2\n", "line 3: no method 'magic'"),
+        ("method,polyphony\nnmf\n", "line 2: expected as many cells"),
+        ("method,nmf.iterations\nnmf,many\n", "line 2: .*nmf.iterations"),
+        ("method,polyphony\n,2\n", "line 2: .*method"),
+        ("method,polyphony\nnmf,two\n", "line 2: polyphony is 'two', expected a whole number"),
+    ],
+)
+def test_a_bad_grid_names_its_line(text, message, make, tmp_path):
+    (tmp_path / "bad.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        sweeps.read_grid(tmp_path / "bad.csv", make)
+    with pytest.raises(InputError, match=r"nowhere\.csv: no such file"):
+        sweeps.read_grid(tmp_path / "nowhere.csv", make)
+
+
+def test_rows_side_by_side_are_the_rows_one_by_one(grid, make, folder, tmp_path):
+    runs = [line.run for line in sweeps.read_grid(grid, make)]
+    rows = sweeps.evaluate_all(runs)
+    elsewhere = [sweeps.Run(Workspace(run.workspace.profile, tmp_path), run.experiment) for run in runs]
+    (tmp_path / "corpus").symlink_to(folder / "corpus")
+    with torch_threads(1):
+        alone = [space.evaluate(experiment) for space, experiment in elsewhere]
+    for row, other in zip(rows, alone, strict=True):
+        assert row | {"seconds": 0} == other | {"seconds": 0}
+
+
+class torch_threads:  # noqa: N801  a context manager
+    def __init__(self, count):
+        self.count, self.before = count, torch.get_num_threads()
+
+    def __enter__(self):
+        torch.set_num_threads(self.count)
+
+    def __exit__(self, *error):
+        torch.set_num_threads(self.before)
+
+
+def test_what_fails_is_named_and_does_not_stop_the_others(make, tmp_path):
+    grid = write_grid(
+        tmp_path / "grid.csv",
+        {"method": "dds2", "dds2.step_size": 1e20},
+        {"method": "nmf", "instrument": "ENSTDkCl"},
+        {"method": "nmf", "nmf.iterations": 7},
+    )
+    lines = sweeps.read_grid(grid, make)
+    failures = sweeps.attempt([line.run for line in lines])
+    assert set(failures) == {lines[0].run, lines[1].run}
+    assert "the cost is" in str(failures[lines[0].run])
+    assert "no piano ENSTDkCl" in str(failures[lines[1].run])
+    table, missing = sweeps.collect(lines)
+    assert list(table["iterations"]) == [7]
+    assert missing == lines[:2]
+    with pytest.raises(InputError):
+        sweeps.evaluate_all([line.run for line in lines])
+
+
+def test_parts_are_disjoint_and_together_the_whole(make, folder, tmp_path):
+    grid = write_grid(tmp_path / "grid.csv", *({"method": "nmf", "nmf.iterations": n} for n in (2, 3, 4, 5)))
+    lines = sweeps.read_grid(grid, make)
+    runs = [line.run for line in lines]
+    for part, there in (("1/3", {2, 5}), ("2/3", {2, 3, 5}), ("3/3", {2, 3, 4, 5})):
+        assert not sweeps.attempt(runs, ["rows"], cli._part(part))
+        assert set(sweeps.collect(lines)[0]["iterations"]) == there
+
+
+def test_the_table_of_a_grid_holds_each_row_once_beside_what_was_asked_for(make, tmp_path):
+    lines = [{"method": "nmf", "nmf.step_size": step} for step in (0.01, 0.02, 0.01)]
+    lines = sweeps.read_grid(write_grid(tmp_path / "grid.csv", *lines), make)
+    assert not sweeps.attempt([line.run for line in lines])
+    table, missing = sweeps.collect(lines)
+    assert list(table["nmf.step_size"]) == [0.01, 0.02]
+    assert table["psa"].between(0, 1).all()
+    assert not missing
+
+
+def _pid() -> int:
+    return os.getpid()
+
+
+def _forever() -> None:
+    time.sleep(3600)
+
+
+def _threads() -> int:
+    return torch.get_num_threads()
+
+
+def test_workers_are_other_processes_with_one_thread():
+    found = [future.result() for _, future in in_processes([_pid, _threads], workers=2)]
+    assert os.getpid() not in found
+    assert 1 in found
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    code = (
+        "import sys; sys.path.insert(0, 'tests')\n"
+        "from ddslib.processes import in_processes\n"
+        "from test_sweeps import _forever\n"
+        "if __name__ == '__main__':\n"
+        "    next(in_processes([_forever], 1))\n"
+    )
+    script = tmp_path / "parent.py"
+    script.write_text(code)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    parent = subprocess.Popen([sys.executable, script], env=environment)
+    deadline = time.monotonic() + 60
+    while not (workers := _children(parent.pid)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(5)  # until the worker has begun
+    workers = _children(parent.pid)
+    assert workers
+    parent.kill()
+    parent.wait()
+    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.fixture
+def arguments(folder):
+    settings = [f"--set={key}={json.dumps(value)}" for key, value in HASTY.items()]
+    return ["--profile", "smoke", "--work", str(folder), "--device", "cpu", *settings]
+
+
+def test_the_command_line_sweeps_and_collects(grid, arguments, folder, capsys):
+    assert cli.main(["collect", str(grid), *arguments, "--set=nmf.gamma=1"]) == 1  # no such key
+    assert cli.main(["sweep", str(grid), *arguments]) == 0
+    assert cli.main(["collect", str(grid), *arguments]) == 0
+    assert capsys.readouterr().out.endswith(f"{folder / 'grid.csv'}: 3 rows\n")
+    write_grid(grid, {"method": "nmf"}, {"method": "nmf", "instrument": "NOPIANO1"})
+    assert cli.main(["sweep", str(grid), *arguments]) == 1
+    assert "grid.csv, line 3: no piano NOPIANO1" in capsys.readouterr().err
+    assert cli.main(["collect", str(grid), *arguments]) == 1
+    assert "no row yet for line 3" in capsys.readouterr().err
+
+
+def test_a_sweep_killed_again_and_again_ends_with_every_row_once(arguments, folder, tmp_path):
+    """Five times at random moments, all of its processes, as a machine that loses power does."""
+    grid = write_grid(
+        tmp_path / "grid.csv",
+        *({"method": method, "seed": 3, "chords": n} for method in ("nmf", "dds2") for n in (1, 2, 3, 4, 5, 6)),
+    )
+    command = [sys.executable, "-m", "ddslib.cli"]
+    draws = np.random.default_rng(0)
+    for _ in range(5):
+        sweep = subprocess.Popen([*command, "sweep", grid, *arguments], start_new_session=True)
+        time.sleep(draws.uniform(3, 9))
+        os.killpg(sweep.pid, signal.SIGKILL)
+        sweep.wait()
+    subprocess.run([*command, "sweep", grid, *arguments], check=True)
+    output = tmp_path / "table.csv"
+    subprocess.run([*command, "collect", grid, *arguments, "--output", output], check=True)
+    with output.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert Counter((row["method"], row["chords"]) for row in rows) == Counter(
+        (method, str(n)) for method in ("nmf", "dds2") for n in (1, 2, 3, 4, 5, 6)
+    )
+    assert all(0 <= float(row["psa"]) <= 1 for row in rows)

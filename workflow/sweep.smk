@@ -1,0 +1,60 @@
+# A grid of rows on any executor: data -> flows -> rehearsals -> rows.
+#
+# Every stage is made in parts, one job each.  A part that failed is tried again by the next run, and makes
+# only what is missing; `ddslib collect` says which rows are there.
+
+import hashlib
+from pathlib import Path
+
+GRID = config["grid"]
+WORK = config["work"]
+PARTS = range(1, int(config["parts"]) + 1)
+ARGUMENTS = f"{GRID} --profile {config['profile']} --work {WORK} --maps-root '{config['maps_root'] or ''}'"
+CONTENT = hashlib.sha256(Path(GRID).read_bytes()).hexdigest()[:12]
+DONE = f"{WORK}/done/sweep-{CONTENT}"
+
+
+def after(*stage):
+    return expand(f"{DONE}/{{stage}}-{{part}}-of-{len(PARTS)}", stage=stage, part=PARTS)
+
+
+rule table:
+    input:
+        after("rows"),
+
+
+rule data:
+    output:
+        touch(f"{DONE}/data"),
+    shell:
+        "ddslib sweep {ARGUMENTS} --stage data"
+
+
+rule flows:
+    input:
+        rules.data.output,
+    output:
+        touch(f"{DONE}/flows-{{part}}-of-{len(PARTS)}"),
+    threads: int(config["threads"])
+    shell:
+        "ddslib sweep {ARGUMENTS} --stage flows --part {wildcards.part}/{config[parts]}"
+
+
+rule rehearsals:
+    input:
+        after("flows"),
+    output:
+        touch(f"{DONE}/rehearsals-{{part}}-of-{len(PARTS)}"),
+    threads: int(config["threads"])
+    shell:
+        "ddslib sweep {ARGUMENTS} --stage rehearsals --part {wildcards.part}/{config[parts]}"
+
+
+rule rows:
+    input:
+        after("rehearsals"),
+    output:
+        touch(f"{DONE}/rows-{{part}}-of-{len(PARTS)}"),
+    threads: int(config["threads"])
+    shell:
+        "ddslib sweep {ARGUMENTS} --stage rows --part {wildcards.part}/{config[parts]}"
