@@ -61,8 +61,7 @@ $(VENV)/installed: requirements.txt pyproject.toml workflow/system_packages.sh
 	touch $@
 
 unlock: setup
-	$(SNAKEMAKE) profile=$(PROFILE) work=$(WORK) --unlock
-	$(if $(GRID),$(SWEEP) --unlock)
+	$(if $(GRID),$(SWEEP),$(SNAKEMAKE) profile=$(PROFILE) work=$(WORK)) --unlock
 
 clean:
 	rm -rf work .snakemake $(VENV) *.egg-info

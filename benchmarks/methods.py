@@ -13,6 +13,7 @@ from ddslib.counts import FlowShape, Work
 from ddslib.decomposition import decompose
 from ddslib.dictionaries import Dictionary, FrameDictionary, SampleDictionary, SharedDictionary
 from ddslib.frames import Frames
+from ddslib.plots import METHOD_NAMES as NAMES
 
 REPEATS = 5
 
@@ -91,7 +92,6 @@ def _iteration(method: str, size: Size, device: torch.device) -> Case:
     return Case(f"{NAMES[method]} iteration", size.name, work, repeat, times=2 if method == "dds1" else 10)
 
 
-NAMES = {"nmf": "NMF", "dds1": "DDS-1", "dds2": "DDS-2", "dds3": "DDS-3"}
 Making = tuple[Callable[[], Dictionary], Work]
 
 

@@ -6,10 +6,13 @@ decompositions, and keeps it under the digest of all that it depends on; asked a
 
 import json
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -17,7 +20,7 @@ from torch import Tensor
 from . import __version__, corpus, flows, metrics, training
 from . import frames as frame_sets
 from .artefacts import content_digest, digest, write_text, writing
-from .config import Fit, InputError, Instruments, Profile, Rendering
+from .config import Fit, FrontEnd, InputError, Instruments, Pitches, Profile, Rendering, Training
 from .decomposition import Decomposition, decompose
 from .dictionaries import Dictionary, FrameDictionary, SampleDictionary, SharedDictionary
 from .frames import Frames
@@ -87,51 +90,33 @@ class Workspace:
 
     def render(self) -> None:
         """Render all of the corpus that the profile asks for; nothing to do with real MAPS."""
-        self._render(self.profile.rendering)
-
-    def _render(self, rendering: Rendering) -> None:
         if self.is_rendered:
-            corpus.render(self.root, rendering, self.profile.pitches)
+            corpus.render(self.root, self.profile.rendering, self.profile.pitches)
+
+    @property
+    def _rendering(self) -> Rendering | None:
+        return self.profile.rendering if self.is_rendered else None
 
     def notes(self, without: str | None = None) -> list[Recording]:
         """The isolated notes of all training pianos but the family of the piano `without`, by pitch."""
-        instruments, styles = self.instruments.training(without), self.profile.training.styles
-        self._render(
-            replace(self.profile.rendering, isol_instruments=instruments, rand_instruments=(), styles=styles)
-        )  # fmt: skip
-        return frame_sets.training_recordings(self.root, instruments, self.profile.training, self.profile.pitches)
+        instruments = self.instruments.training(without)
+        return _notes(self.root, self._rendering, instruments, self.profile.training, self.profile.pitches)
 
     def frames(self, without: str | None = None) -> Frames:
-        """The training frames of those notes."""
-        profile = self.profile
-        return frame_sets.prepare(
-            self.folder / "frames", self.root, self.notes(without), profile.front_end, profile.training, profile.pitches
-        )
+        """The training frames of those notes; a process looks for them once."""
+        profile, instruments = self.profile, self.instruments.training(without)
+        parts = (profile.front_end, profile.training, profile.pitches)
+        return _frames(self.folder / "frames", self.root, self._rendering, instruments, *parts)
 
     def recordings(self, experiment: Experiment) -> list[Recording]:
-        """The chords that the experiment joins, the first by number.
+        """The chords that the experiment joins, the first by number; a process looks for them once.
 
         Raises `InputError` if the tree holds none of the kind, or fewer than asked for.
         """
-        cell = {"polyphony": experiment.polyphony, "intensity": experiment.intensity}
-        if not experiment.root:
-            self._render(
-                replace(
-                    self.profile.rendering, isol_instruments=(), rand_instruments=(experiment.instrument,),
-                    polyphonies=(experiment.polyphony,), intensities=(experiment.intensity,), chords=experiment.chords,
-                )
-            )  # fmt: skip
-        root = Path(experiment.root) if experiment.root else self.root
-        pitches = self.profile.pitches
-        found = find_recordings(root, set="RAND", instrument=experiment.instrument, **cell)
-        inside = [r for r in found if pitches.lowest <= r.lowest and r.highest <= pitches.highest]
-        chosen = sorted(inside, key=lambda recording: recording.number)[: experiment.chords]
-        if len(chosen) < experiment.chords:
-            raise InputError(
-                f"{root}: {len(chosen)} chords of {experiment.instrument} P{experiment.polyphony} "
-                f"{experiment.intensity} within M{pitches.lowest}-{pitches.highest}, expected {experiment.chords}"
-            )
-        return chosen
+        mixture = replace(experiment, method="nmf", seed=None, root="")  # the same chords for all
+        if experiment.root:
+            return list(_chords(Path(experiment.root), None, mixture, self.profile.pitches))
+        return list(_chords(self.root, self._rendering, mixture, self.profile.pitches))
 
     def snippet(self, experiment: Experiment) -> Snippet:
         """The mixture that the experiment decomposes."""
@@ -274,10 +259,43 @@ class Workspace:
         name = digest(self._digest(experiment), rehearsal, self.profile.evaluation.epsilon, self.profile.name)
         return self.folder / "rows" / f"{name}.json"
 
+    def _judges(self, experiment: Experiment) -> bool:
+        """Whether there is a threshold that was chosen on other chords."""
+        return self.profile.evaluation.rehearse and experiment != self.rehearsal(experiment)
+
     def _detection(self, experiment: Experiment, A: Tensor, Y: Tensor) -> metrics.Detection:
-        if not self.profile.evaluation.rehearse or experiment == self.rehearsal(experiment):
+        if not self._judges(experiment):
             return metrics.Detection(None, None, None)
         return metrics.precision_recall_f(A, Y, self.threshold(experiment))
+
+    def bootstrap(self, experiments: Sequence[Experiment]) -> dict[str, np.ndarray]:
+        """The measures of a row, (draws,) each, as they would be with other chords, and with other seeds.
+
+        `experiments` have the same chords, and differ in their seeds.  Experiments on the same chords get the same
+        draws, so that differences between them are not blurred by hard chords.
+        """
+        first = experiments[0]
+        mixture = self.snippet(first)
+        results = [self.decomposition(experiment) for experiment in experiments]
+        activities = [(result.A, mixture.Y) for result in results]
+        measures = {
+            "psa": metrics.precision_of_source_attribution,
+            "average_precision": metrics.average_precision,
+            "sparsity": lambda A, _: metrics.sparsity(A, self.profile.evaluation.epsilon),
+        }
+        if self._judges(first):
+            threshold = self.threshold(first)
+            measures["f_measure"] = lambda A, Y: metrics.precision_recall_f(A, Y, threshold).f_measure
+        chords = int(digest([recording.name for recording in self.recordings(first)]), 16)
+
+        def draws(measure: Callable[..., float], runs: Sequence[tuple]) -> np.ndarray:
+            generator = np.random.default_rng(chords)
+            return metrics.bootstrap(measure, runs, mixture.chord, generator, self.profile.evaluation.draws)
+
+        found = {name: draws(measure, activities) for name, measure in measures.items()}
+        return found | {
+            "relative_error": draws(metrics.relative_error, [(mixture.X, result.X_hat) for result in results])
+        }
 
     def _row(self, experiment: Experiment) -> dict[str, Any]:
         mixture = self.snippet(experiment)
@@ -313,6 +331,49 @@ class Workspace:
             "device": _device_name(self.device),
             "version": __version__,
         }
+
+
+def _notes(
+    root: Path, rendering: Rendering | None, instruments: tuple[str, ...], training: Training, pitches: Pitches
+) -> list[Recording]:
+    if rendering:
+        wanted = replace(rendering, isol_instruments=instruments, rand_instruments=(), styles=training.styles)
+        corpus.render(root, wanted, pitches)
+    return frame_sets.training_recordings(root, instruments, training, pitches)
+
+
+@lru_cache(maxsize=32)  # a grid asks for the same again and again, and to look for files takes its time
+def _frames(
+    folder: Path,
+    root: Path,
+    rendering: Rendering | None,
+    instruments: tuple[str, ...],
+    front_end: FrontEnd,
+    training: Training,
+    pitches: Pitches,
+) -> Frames:
+    notes = _notes(root, rendering, instruments, training, pitches)
+    return frame_sets.prepare(folder, root, notes, front_end, training, pitches)
+
+
+@lru_cache(maxsize=256)
+def _chords(root: Path, rendering: Rendering | None, mixture: Experiment, pitches: Pitches) -> tuple[Recording, ...]:
+    instrument, cell = mixture.instrument, {"polyphony": mixture.polyphony, "intensity": mixture.intensity}
+    if rendering:
+        wanted = replace(
+            rendering, isol_instruments=(), rand_instruments=(instrument,),
+            polyphonies=(mixture.polyphony,), intensities=(mixture.intensity,), chords=mixture.chords,
+        )  # fmt: skip
+        corpus.render(root, wanted, pitches)
+    found = find_recordings(root, set="RAND", instrument=instrument, **cell)
+    inside = [r for r in found if pitches.lowest <= r.lowest and r.highest <= pitches.highest]
+    chosen = sorted(inside, key=lambda recording: recording.number)[: mixture.chords]
+    if len(chosen) < mixture.chords:
+        raise InputError(
+            f"{root}: {len(chosen)} chords of {instrument} P{mixture.polyphony} "
+            f"{mixture.intensity} within M{pitches.lowest}-{pitches.highest}, expected {mixture.chords}"
+        )
+    return tuple(chosen)
 
 
 def _device_name(device: torch.device) -> str:

@@ -150,6 +150,17 @@ def interval(found: ArrayLike, level: float = 0.95) -> Interval:
     return Interval(*map(float, np.quantile(as_array(found), [tail, 1 - tail])))
 
 
+def verdict(found: ArrayLike) -> str:
+    """Whether a claim that results (draws,) are positive is ``"confirmed"``, ``"contradicted"`` or ``"undecided"``.
+
+    It is decided where the whole interval has one sign.
+    """
+    low, high = interval(found)
+    if low > 0:
+        return "confirmed"
+    return "contradicted" if high < 0 else "undecided"
+
+
 def bootstrap(
     measure: Callable[..., float],
     runs: Sequence[tuple[ArrayLike, ...]],

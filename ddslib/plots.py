@@ -26,6 +26,8 @@ from .metrics import as_array
 from .spectrogram import expand, frequencies, times
 
 INK, RIGHT, WRONG, MISSED = "#222831", "#00798c", "#d1495b", "#edae49"
+METHOD_NAMES = {"nmf": "NMF", "dds1": "DDS-1", "dds2": "DDS-2", "dds3": "DDS-3"}
+METHOD_COLOURS = {"nmf": INK, "dds1": MISSED, "dds2": WRONG, "dds3": RIGHT}
 STYLE = {
     "figure.constrained_layout.use": True,
     "figure.dpi": 110,

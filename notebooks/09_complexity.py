@@ -29,6 +29,7 @@ device = "auto"  # CUDA where there is one, else the CPU
 
 # %%
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -46,7 +47,7 @@ plots.use_style()
 profile = load_profile(profile, settings)
 workspace = Workspace(profile, work_dir, maps_root, device)
 growth = profile.complexity
-NAMES = {"nmf": "NMF", "dds1": "DDS-1", "dds2": "DDS-2", "dds3": "DDS-3"}
+NAMES, COLOURS = plots.METHOD_NAMES, plots.METHOD_COLOURS
 PARTS = {"W": "W from Z", "X_hat": "X̂ from W and H"}
 print(growth.smallest)
 print(f"each doubled {growth.doublings} times, one at a time")
@@ -75,7 +76,7 @@ print(f"each doubled {growth.doublings} times, one at a time")
 for method in NAMES:
     for part, work in complexity.work(method, growth.smallest).items():
         print(
-            f"{NAMES[method]}, {PARTS[part]}: {work.operations / 1e6:.1f} million operations"
+            f"{NAMES[method]}, {PARTS[part]}: {work.operations / 1e6:.1f} · 10⁶ operations"
         )
 
 # %% [markdown]
@@ -94,6 +95,13 @@ print(f"complexity.csv: {len(table)} rows, columns {', '.join(table.columns)}")
 counted = table[table.operations > 0]  # NMF has no W to build
 
 
+def rows_of(method, part, factor):
+    chosen = (
+        (counted.method == method) & (counted.part == part) & (counted.factor == factor)
+    )
+    return counted[chosen]
+
+
 def is_work(rows):
     """Where a time is more than overhead; the first of the rows is next to nothing."""
     return rows.seconds >= 4 * rows.seconds.iloc[0]
@@ -102,46 +110,41 @@ def is_work(rows):
 LETTERS = ["T", "K", "K, fixed widths", "N", "C", "M"]
 EIGHTFOLD = 8
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Time of each part as one size grows. Upper row: W from Z; lower row: X̂ from W and H. Filled points are fitted; open ones are mostly overhead. Dotted: slopes of 0, 1 and 2.", "name": "fig-complexity"}, "image": {"alt": "Two rows of six panels on logarithmic axes, a line of points for each method: times rise with slopes of about one, or two for the number of bins in the upper row, or stay level."}}
-COLOURS = dict(
-    zip(NAMES, (plots.INK, plots.MISSED, plots.WRONG, plots.RIGHT), strict=True)
-)
-figure, axes = plt.subplots(2, 6, figsize=(14, 6), sharey="row", sharex="col")
-for row, part in zip(axes, PARTS, strict=True):
-    for ax, letter in zip(row, LETTERS, strict=True):
+
+def growth_figure(part):
+    """A panel for every size, and in it a line of points for every method."""
+    figure, axes = plt.subplots(2, 3, figsize=(9, 5.6), sharey=True)
+    for ax, letter in zip(axes.flat, LETTERS, strict=True):
         for method, colour in COLOURS.items():
-            rows = counted[
-                (counted.method == method)
-                & (counted.part == part)
-                & (counted.factor == letter)
-            ]
+            rows = rows_of(method, part, letter)
             if rows.empty:
                 continue
             ms, filled = 1e3 * rows.seconds, is_work(rows)
-            ax.loglog(rows["size"], ms, color=colour, linewidth=0.8)
-            ax.loglog(
-                rows["size"][filled], ms[filled], "o", color=colour, label=NAMES[method]
-            )
-            ax.loglog(
-                rows["size"][~filled],
-                ms[~filled],
-                "o",
-                color=colour,
-                markerfacecolor="white",
-            )
-        ax.set_xlabel(letter)
-    row[0].set_ylabel(f"{PARTS[part]} (ms)")
-for row in axes:
-    low, high = row[0].get_ylim()
-    for ax in row:
+            ax.loglog(rows["size"], ms, "o-", color=colour, linewidth=0.8, mfc="white")
+            ax.loglog(rows["size"][filled], ms[filled], "o", color=colour)
+        ax.set(xlabel=letter, xscale="log", yscale="log")
+    low, high = axes[0, 0].get_ylim()
+    for ax in axes.flat:
         left, right = ax.get_xlim()
-        x = np.array([left, right])
         for slope in (1, 2):
-            ax.plot(x, low * (x / left) ** slope, ":", color=plots.INK, linewidth=0.7)
-    row[0].set_ylim(low, high)
-handles, labels = axes[1, 0].get_legend_handles_labels()
-figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False)
-plt.show()
+            rising = low * (np.array([left, right]) / left) ** slope
+            ax.plot([left, right], rising, ":", color=plots.INK, linewidth=0.7)
+        ax.set(xlim=(left, right), ylim=(low, high))
+    for ax in axes[:, 0]:
+        ax.set_ylabel(f"{PARTS[part]} (ms)")
+    handles = [
+        plt.Line2D([], [], color=colour, marker="o", label=NAMES[method])
+        for method, colour in COLOURS.items()
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False)
+    plt.show()
+
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Time to build W from Z as one size grows. Filled points are fitted; open ones are mostly overhead. Dotted: slopes of 1 and 2. M is no concern of this part.", "name": "fig-complexity-w"}, "image": {"alt": "Six panels on logarithmic axes, a line of points for each DDS: level in T but for DDS-1, rising with a slope of one in N and C, and of two in K."}}
+growth_figure("W")
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Time to build X̂ from W and H as one size grows, in the same way.", "name": "fig-complexity-mix"}, "image": {"alt": "Six panels on logarithmic axes, a line of points for each method: rising with a slope of about one; NMF is level in N and alone in M."}}
+growth_figure("X_hat")
 
 # %% [markdown]
 # ## Exponents
@@ -163,20 +166,20 @@ PREDICTED |= {("dds3", part): PREDICTED["dds2", part] for part in PARTS}
 
 def fits():
     """A line for every part and size whose points span at least a factor of eight."""
-    for (method, part, factor), rows in counted.groupby(
-        ["method", "part", "factor"], sort=False
-    ):
+    for method, part, factor in product(NAMES, PARTS, LETTERS):
+        rows = rows_of(method, part, factor)
+        if rows.empty:
+            continue
         predicted = PREDICTED[method, part].get(factor)
         rows = rows.iloc[1:] if predicted == 0 else rows[is_work(rows)]
+        line = {"method": NAMES[method], "part": PARTS[part], "grows": factor}
         if len(rows) < 4 or rows["size"].max() < EIGHTFOLD * rows["size"].min():
+            yield line
             continue
         by_count = complexity.exponent(rows["size"], rows.operations).value
         found = complexity.exponent(rows["size"], rows.seconds)
         predicted = by_count if predicted is None else predicted
-        yield {
-            "method": NAMES[method],
-            "part": PARTS[part],
-            "grows": factor,
+        yield line | {
             "from": rows["size"].min(),
             "to": rows["size"].max(),
             "predicted": predicted,
@@ -187,7 +190,8 @@ def fits():
         }
 
 
-exponents = pd.DataFrame(fits())
+lines = pd.DataFrame(fits()).astype({"from": "Int64", "to": "Int64"})
+exponents = lines.dropna()
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 exponents.set_index(["method", "part", "grows"]).round(2)
@@ -196,24 +200,18 @@ exponents.set_index(["method", "part", "grows"]).round(2)
 near = exponents["off by"].abs() <= 0.15
 print(f"within 0.15 of the prediction: {near.sum()} of {len(exponents)}")
 for line in exponents[~near].itertuples():
-    print(
-        f"  not {line.method}, {line.part}, {line.grows}: {line.measured:.2f}, predicted {line.predicted:.2f}"
-    )
-fitted = set(zip(exponents.method, exponents.part, exponents.grows, strict=True))
+    print(f"  not {line.method}, {line.part}, {line.grows}: ", end="")
+    print(f"{line.measured:.2f}, predicted {line.predicted:.2f}")
 print("mostly overhead, and so not fitted:")
-for method, part, factor in counted.groupby(
-    ["method", "part", "factor"], sort=False
-).groups:
-    line = NAMES[method], PARTS[part], factor
-    if line not in fitted:
-        print(f"  {', '.join(line)}")
+for line in lines[lines.measured.isna()].itertuples():
+    print(f"  {line.method}, {line.part}, {line.grows}")
 
 # %% [markdown]
 # ## Memory
 #
 # Building $\mathbf{W}$ needs room for the weights, for $\mathbf{W}$, and for what the gradient needs on its way back through the
-# flow. The last is not in Table I, and it is the largest: each of the $F$ steps keeps some of what it has computed. Here is the
-# most that was in use, at the largest size of each factor, beside the weights and $\mathbf{W}$ by themselves:
+# flow. The last is not in Table I: each of the $F$ steps keeps some of what it has computed. Here is the most that was in
+# use, at the largest size of each factor, beside the weights and $\mathbf{W}$ by themselves:
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 largest = table[(table.part == "W") & (table.factor.isin(["T", "K", "N", "C", "M"]))]
@@ -346,7 +344,7 @@ print(
 #
 # * Where sizes are large, the times follow Table I. Where they are small, overhead hides it; the table above says where.
 # * $K^2$ is true only of networks that grow with $K$. With fixed widths, the cost of the note flows grows with $K$.
-# * Most memory goes into what the gradient needs, which Table I leaves out.
+# * What the gradient needs on its way back takes memory that Table I leaves out; with many codes it is most of it.
 # * NMF pays for its training data in every iteration. DDS pays once, in training.
 #
 # **Next:** what happens when the task changes, {doc}`10_trends`.

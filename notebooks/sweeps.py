@@ -199,9 +199,8 @@ print(
     .round(1)
     .to_string()
 )
-print(
-    f"training the flows: {sum(trainings) / 3600:.1f} h, of which {max(trainings) / 3600:.1f} h are the longest"
-)
+print(f"training the flows: {sum(trainings) / 3600:.1f} h, ", end="")
+print(f"the longest {max(trainings) / 3600:.1f} h")
 
 # %%
 estimates = {}

@@ -2,6 +2,7 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -135,10 +136,32 @@ def test_a_piano_never_explains_itself(workspace, row):
     assert len(names) == 3 * 3 * 12
 
 
+def test_the_bootstrap_is_around_the_row_and_draws_alike_for_the_same_chords(workspace, row):
+    experiment = workspace.experiment("nmf")
+    draws = workspace.bootstrap([experiment])
+    assert set(draws) == {"psa", "average_precision", "sparsity", "f_measure", "relative_error"}
+    for name, values in draws.items():
+        assert values.shape == (workspace.profile.evaluation.draws,)
+        assert values.min() <= row[name] <= values.max()
+    shorter = replace(workspace.profile.nmf, iterations=100)
+    other = Workspace(replace(workspace.profile, nmf=shorter), workspace.folder, device="cpu")
+    hard = np.corrcoef(draws["relative_error"], other.bootstrap([experiment])["relative_error"])[0, 1]
+    assert hard > 0.9  # the same chords are hard for both
+    assert "f_measure" not in workspace.bootstrap([workspace.rehearsal(experiment)])
+
+
 def test_what_the_threshold_was_chosen_on_is_not_judged_by_it(workspace, row):
     rehearsal = workspace.evaluate(workspace.rehearsal(workspace.experiment("nmf")))
     assert (rehearsal["precision"], rehearsal["recall"], rehearsal["f_measure"]) == (None, None, None)
     assert rehearsal["psa"] > 0
+
+
+def test_without_rehearsals_no_threshold_is_looked_for(workspace, row):
+    evaluation = replace(workspace.profile.evaluation, rehearse=False)
+    quiet = Workspace(replace(workspace.profile, evaluation=evaluation), workspace.folder, device="cpu")
+    found = quiet.evaluate(quiet.experiment("nmf"))
+    unjudged = {"precision": None, "recall": None, "f_measure": None}
+    assert found == row | unjudged
 
 
 def test_chords_may_come_from_another_tree(workspace, row):

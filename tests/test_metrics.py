@@ -142,3 +142,11 @@ def _drawn(values, chord):
         metrics.bootstrap(lambda v: seen.append(v) or 0.0, [(values,)], chord, np.random.default_rng(0), draws=50)
     )
     return seen
+
+
+def test_a_verdict_is_given_where_the_interval_has_one_sign():
+    draws = np.linspace(0, 1, 101)
+    assert metrics.verdict(draws + 0.1) == "confirmed"
+    assert metrics.verdict(-draws - 0.1) == "contradicted"
+    assert metrics.verdict(draws - 0.5) == "undecided"
+    assert metrics.verdict(draws - 0.01) == "confirmed"  # the outermost draws do not count

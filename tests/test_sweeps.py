@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from ddslib import cli, sweeps
 from ddslib.config import InputError, load_profile
 from ddslib.experiment import Workspace
 from ddslib.processes import in_processes
 
+REPOSITORY = Path(__file__).parent.parent
 HASTY = {
     "evaluation.chords": 2,
     "nmf.iterations": 20,
@@ -211,25 +213,26 @@ def test_the_command_line_sweeps_and_collects(grid, arguments, folder, capsys):
     assert "no row yet for line 3" in capsys.readouterr().err
 
 
-def test_a_sweep_killed_again_and_again_ends_with_every_row_once(arguments, folder, tmp_path):
-    """Five times at random moments, all of its processes, as a machine that loses power does."""
-    grid = write_grid(
-        tmp_path / "grid.csv",
-        *({"method": method, "seed": 3, "chords": n} for method in ("nmf", "dds2") for n in (1, 2, 3, 4, 5, 6)),
-    )
-    command = [sys.executable, "-m", "ddslib.cli"]
+def test_a_sweep_killed_again_and_again_ends_with_every_row_once(folder, tmp_path):
+    """Five times at random moments, with all of its processes, as when a machine loses power."""
+    profile = {"extends": "smoke", "evaluation": {"rehearse": False}}
+    for key, value in HASTY.items():
+        section, _, name = key.partition(".")
+        profile.setdefault(section, {})[name] = value
+    (tmp_path / "hasty.yaml").write_text(yaml.safe_dump(profile))
+    cells = [{"method": method, "seed": 3, "chords": n} for method in ("nmf", "dds2") for n in range(1, 7)]
+    grid = write_grid(tmp_path / "killed.csv", *cells)
+    settings = [f"GRID={grid}", f"PROFILE={tmp_path / 'hasty.yaml'}", f"WORK={folder}"]
     draws = np.random.default_rng(0)
     for _ in range(5):
-        sweep = subprocess.Popen([*command, "sweep", grid, *arguments], start_new_session=True)
-        time.sleep(draws.uniform(3, 9))
+        sweep = subprocess.Popen(["make", "sweep", *settings], cwd=REPOSITORY, start_new_session=True)
+        time.sleep(draws.uniform(4, 14))
         os.killpg(sweep.pid, signal.SIGKILL)
         sweep.wait()
-    subprocess.run([*command, "sweep", grid, *arguments], check=True)
-    output = tmp_path / "table.csv"
-    subprocess.run([*command, "collect", grid, *arguments, "--output", output], check=True)
-    with output.open(newline="") as file:
+        subprocess.run(["make", "unlock", *settings], cwd=REPOSITORY, check=True)
+    subprocess.run(["make", "sweep", *settings], cwd=REPOSITORY, check=True)
+    with (folder / "killed.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert Counter((row["method"], row["chords"]) for row in rows) == Counter(
-        (method, str(n)) for method in ("nmf", "dds2") for n in (1, 2, 3, 4, 5, 6)
-    )
+    asked = Counter((cell["method"], str(cell["chords"])) for cell in cells)
+    assert Counter((row["method"], row["chords"]) for row in rows) == asked
     assert all(0 <= float(row["psa"]) <= 1 for row in rows)
