@@ -34,7 +34,7 @@ def test_a_row_has_its_columns_and_the_expected_numbers(row):
     # Golden numbers of the smoke profile; they move when the corpus, the front end or the search moves.
     golden = {"psa": 0.796, "sparsity": 0.232, "average_precision": 1.0, "f_measure": 0.984, "relative_error": 0.206}
     assert {name: row[name] for name in golden} == pytest.approx(golden, abs=0.01)
-    assert (row["frames"], row["iterations"], row["parameters"]) == (123, 200, 3780 * 256)
+    assert (row["frames"], row["iterations"], row["parameters"]) == (123, 100, 3780 * 256)
 
 
 def test_a_second_asking_reads_the_row_back(workspace, row):

@@ -39,7 +39,8 @@ def executor(tmp_path):
         "jobs": 2,
         "latency-wait": 5,
         "slurm-status-command": "squeue",
-        "slurm-init-seconds-before-status-checks": 7,
+        "slurm-init-seconds-before-status-checks": 3,
+        "seconds-between-status-checks": 1,
         "slurm-keep-successful-logs": True,
     }
     folder = tmp_path / "executor"

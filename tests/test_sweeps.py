@@ -226,7 +226,7 @@ def test_a_sweep_killed_again_and_again_ends_with_every_row_once(folder, tmp_pat
     draws = np.random.default_rng(0)
     for _ in range(5):
         sweep = subprocess.Popen(["make", "sweep", *settings], cwd=REPOSITORY, start_new_session=True)
-        time.sleep(draws.uniform(4, 14))
+        time.sleep(draws.uniform(3, 9))
         os.killpg(sweep.pid, signal.SIGKILL)
         sweep.wait()
         subprocess.run(["make", "unlock", *settings], cwd=REPOSITORY, check=True)
