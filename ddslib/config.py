@@ -192,6 +192,11 @@ class Growth:
     smallest: Sizes
     doublings: Annotated[int, Field(ge=3)]  # of each factor, one at a time: eightfold at least
 
+    def __post_init__(self):
+        most = self.smallest.N << self.doublings
+        if most >= self.smallest.K:  # DDS-3 has a dimension for each source
+            raise ValueError(f"N grows to {most}, expected fewer than K = {self.smallest.K}")
+
 
 @frozen
 class Profile:

@@ -37,6 +37,7 @@ def test_a_profile_extends_another_section_by_section(tmp_path):
         ("extends: laptop\ntraining: {styles: [NO]}", r"training\.styles\.0: .*False"),
         ("extends: laptop\nnmf: {step_size: -1.0}", r"nmf\.step_size: .*greater than 0"),
         ("extends: laptop\npitches: {lowest: 70, highest: 60}", "lowest is 70, above highest"),
+        ("extends: laptop\ncomplexity: {doublings: 6}", "N grows to 256, expected fewer than K = 128"),
         ("extends: laptop\nspectrum: {}", "spectrum: .*[Uu]nexpected"),
         ("seed: 0", r"front_end: .*(required|missing)"),
         ("- a list", "expected a mapping"),
