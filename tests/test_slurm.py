@@ -53,7 +53,8 @@ def executor(tmp_path):
 def hasty(tmp_path):
     path = tmp_path / "hasty.yaml"
     flows = {"epochs": 1, "steps": 1, "hidden": [8]}
-    path.write_text(yaml.safe_dump({"extends": "smoke", "evaluation": {"chords": 2}, "note_flows": flows}))
+    few = {"pitches": {"highest": 63}, "rendering": {"loudness": ["M"]}, "evaluation": {"chords": 2}}
+    path.write_text(yaml.safe_dump({"extends": "smoke", "note_flows": flows} | few))
     return path
 
 

@@ -20,6 +20,8 @@ from ddslib.processes import in_processes
 
 REPOSITORY = Path(__file__).parent.parent
 HASTY = {
+    "pitches.highest": 63,
+    "rendering.loudness": ["M"],
     "evaluation.chords": 2,
     "nmf.iterations": 20,
     "note_flows.epochs": 1,
@@ -96,7 +98,11 @@ def test_rows_side_by_side_are_the_rows_one_by_one(grid, make, folder, tmp_path)
     with torch_threads(1):
         alone = [space.evaluate(experiment) for space, experiment in elsewhere]
     for row, other in zip(rows, alone, strict=True):
-        assert row | {"seconds": 0} == pytest.approx(other | {"seconds": 0}, rel=1e-9)
+        assert numbers(row) == pytest.approx(numbers(other), rel=1e-9)
+
+
+def numbers(row: dict) -> dict:
+    return {name: value for name, value in row.items() if isinstance(value, float) and name != "seconds"}
 
 
 class torch_threads:  # noqa: N801  a context manager
