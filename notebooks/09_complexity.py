@@ -123,6 +123,7 @@ def growth_figure(part):
             ax.loglog(rows["size"], ms, "o-", color=colour, linewidth=0.8, mfc="white")
             ax.loglog(rows["size"][filled], ms[filled], "o", color=colour)
         ax.set(xlabel=letter, xscale="log", yscale="log")
+        ax.xaxis.set_minor_formatter(plt.NullFormatter())  # else labels overlap
     low, high = axes[0, 0].get_ylim()
     for ax in axes.flat:
         left, right = ax.get_xlim()
