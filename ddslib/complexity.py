@@ -20,7 +20,6 @@ from .machine import PeakMemory, seconds
 from .processes import progress
 
 REVISION = 1  # raise when what is measured changes
-PARTS = ("W", "X_hat")
 FACTORS = {"nmf": "TKNM", "dds1": "TKN", "dds2": "TKNC", "dds3": "TKNC"}  # what each method's cost depends on
 FIXED_WIDTHS = "K, fixed widths"
 NEXT_TO_NOTHING = {"T": 1, "K": 16, "N": 1, "C": 1, "M": 1}  # a flow needs some bins

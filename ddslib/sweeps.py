@@ -71,11 +71,13 @@ def attempt(runs: Sequence[Run], stages: Sequence[str] = STAGES, part: slice = s
             failures[run] = error
     for stage in stages:
         unique = {task.path: task for _, tasks in possible for task in tasks[stage]}
-        errors |= _make(list(unique.values())[part], stage, _workers(stage))
-    for run, tasks in possible:
-        wrong = [errors[task.path] for stage in STAGES for task in tasks[stage] if task.path in errors]
-        if wrong:
-            failures[run] = wrong[0]
+        hopeful = {task.path for run, tasks in possible if run not in failures for task in tasks[stage]}
+        mine = [task for task in list(unique.values())[part] if task.path in hopeful]
+        errors |= _make(mine, stage, _workers(stage))
+        for run, tasks in possible:
+            wrong = [errors[task.path] for task in tasks[stage] if task.path in errors]
+            if wrong:
+                failures.setdefault(run, wrong[0])
     return failures
 
 

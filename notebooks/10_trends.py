@@ -197,6 +197,12 @@ def judge_pair(claim, worse, better, measure, sign=1):
 ATTRIBUTION = ("psa", "average_precision")  # never one without the other
 
 
+def judge_methods(claim, methods, trend, worse, better):
+    """The claim that one value is better than another, for every method and both measures."""
+    for method, measure in product(methods, ATTRIBUTION):
+        judge_pair(claim, (trend, method, worse), (trend, method, better), measure)
+
+
 def told(trend):
     """The verdicts of one trend, as a table."""
     table = pd.DataFrame(verdicts, columns=COLUMNS)
@@ -269,14 +275,7 @@ trend_figure("resolution", "window (samples)")
 
 # %%
 short, long = front_end.n_fft // 2, front_end.n_fft
-for method in METHODS:
-    for measure in ATTRIBUTION:
-        judge_pair(
-            "the larger window is better",
-            ("resolution", method, short),
-            ("resolution", method, long),
-            measure,
-        )
+judge_methods("the larger window is better", METHODS, "resolution", short, long)
 for measure in ATTRIBUTION:
     gains, draws = [], []
     for window in (short, long):
@@ -303,14 +302,7 @@ told("resolution")
 trend_figure("dynamics", "range of velocities")
 
 # %%
-for method in METHODS:
-    for measure in ATTRIBUTION:
-        judge_pair(
-            "I60-68 is easier",
-            ("dynamics", method, "I32-96"),
-            ("dynamics", method, "I60-68"),
-            measure,
-        )
+judge_methods("I60-68 is easier", METHODS, "dynamics", "I32-96", "I60-68")
 told("dynamics")
 
 # %% [markdown]
@@ -417,14 +409,7 @@ told("sparsity")
 trend_figure("distance", "recording")
 
 # %%
-for method in METHODS:
-    for measure in ATTRIBUTION:
-        judge_pair(
-            "close is easier",
-            ("distance", method, ambient),
-            ("distance", method, close),
-            measure,
-        )
+judge_methods("close is easier", METHODS, "distance", ambient, close)
 told("distance")
 
 # %% [markdown]

@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from ddslib import cli, sweeps
+from ddslib import cli, sweeps, training
 from ddslib.config import InputError, load_profile
 from ddslib.experiment import Workspace
 from ddslib.processes import in_processes
@@ -242,3 +242,19 @@ def test_a_sweep_killed_again_and_again_ends_with_every_row_once(folder, tmp_pat
     asked = Counter((cell["method"], str(cell["chords"])) for cell in cells)
     assert Counter((row["method"], row["chords"]) for row in rows) == asked
     assert all(0 <= float(row["psa"]) <= 1 for row in rows)
+
+
+def test_a_flow_that_failed_is_not_trained_again_for_its_rows(make, tmp_path, monkeypatch):
+    calls = []
+
+    def diverge(*arguments):
+        calls.append(arguments)
+        raise InputError("diverged")
+
+    monkeypatch.setattr(training, "train", diverge)
+    cells = [{"method": "dds2", "note_flows.epochs": 7, "dds2.iterations": n} for n in (2, 3)]
+    lines = sweeps.read_grid(write_grid(tmp_path / "grid.csv", *cells), make)
+    with torch_threads(1):  # so that all is done in this process
+        failures = sweeps.attempt([line.run for line in lines])
+    assert [str(error) for error in failures.values()] == ["diverged"] * 2
+    assert len(calls) == 2  # with all training pianos, and without the validation piano's family
