@@ -35,11 +35,6 @@ class Size:
     def bins(self) -> int:
         return self.profile.front_end.bins
 
-    def shape(self, kind: str) -> FlowShape:
-        recipe = getattr(self.profile, kind)
-        stacked = kind == "note_flows"
-        return FlowShape.of(recipe, self.bins, self.sources if stacked else 1, mixing=not stacked)
-
 
 def sizes(device: torch.device) -> list[Size]:
     """The profiles'; on a CPU the paper's widths with a quarter of its steps, codes and frames, and smaller batches."""
@@ -84,42 +79,39 @@ def _iteration(method: str, size: Size, device: torch.device) -> Case:
     draws = torch.Generator(device).manual_seed(0)
     X = torch.rand(size.bins, size.frames, generator=draws, device=device)
     fit: Fit = getattr(size.profile, method)
-    make, work = DICTIONARIES[method](size, fit, device)
+    make = MAKERS[method](size, fit, device)
 
     def repeat(times: int) -> None:
         decompose(X, make(), replace(fit, iterations=times), generator=draws)
 
+    work = counts.iteration(size.profile, method, size.frames, size.samples)
     return Case(f"{NAMES[method]} iteration", size.name, work, repeat, times=2 if method == "dds1" else 10)
 
 
-Making = tuple[Callable[[], Dictionary], Work]
+Maker = Callable[[], Dictionary]
 
 
-def _nmf(size: Size, fit: Fit, device: torch.device) -> Making:
+def _nmf(size: Size, fit: Fit, device: torch.device) -> Maker:
     samples = torch.rand(size.samples, size.bins)
     sources = torch.arange(size.samples) % size.sources
     dictionary = SampleDictionary(samples, sources, size.sources, device, resident=device.type == "cuda")
-    return lambda: dictionary, counts.nmf_iteration(size.bins, size.samples, size.frames)
+    return lambda: dictionary
 
 
-def _dds1(size: Size, fit: Fit, device: torch.device) -> Making:
+def _dds1(size: Size, fit: Fit, device: torch.device) -> Maker:
     flow = flow_of("note_flows", size, device).freeze()
-    work = counts.frame_iteration(size.shape("note_flows"), size.sources, size.frames)
-    return lambda: FrameDictionary(flow, size.frames), work
+    return lambda: FrameDictionary(flow, size.frames)
 
 
-def _shared(kind: str) -> Callable[[Size, Fit, torch.device], Making]:
-    def making(size: Size, fit: Fit, device: torch.device) -> Making:
+def _shared(kind: str) -> Callable[[Size, Fit, torch.device], Maker]:
+    def maker(size: Size, fit: Fit, device: torch.device) -> Maker:
         flow = flow_of(kind, size, device).freeze()
-        work = counts.shared_iteration(
-            size.shape(kind), size.sources, fit.components, flow.code_dimensions, size.frames
-        )
-        return lambda: SharedDictionary(flow, fit.components), work
+        return lambda: SharedDictionary(flow, fit.components)
 
-    return making
+    return maker
 
 
-DICTIONARIES = {"nmf": _nmf, "dds1": _dds1, "dds2": _shared("note_flows"), "dds3": _shared("conditional_flow")}
+MAKERS = {"nmf": _nmf, "dds1": _dds1, "dds2": _shared("note_flows"), "dds3": _shared("conditional_flow")}
 
 
 def flow_of(kind: str, size: Size, device: torch.device) -> training.Flow:
@@ -142,7 +134,7 @@ def _training(kind: str, size: Size, device: torch.device) -> Case:
     values = torch.rand(len(sources), size.bins, generator=torch.Generator().manual_seed(0)).numpy()
     validation = np.arange(len(sources)) % count < held_out
     frames = Frames(values, sources, np.zeros(len(sources), np.int64), (), "")
-    work = counts.training_step(size.shape(kind), recipe.batch * (size.sources if stacked else 1))
+    work = counts.training_step(FlowShape.of(size.profile, kind), recipe.batch * (size.sources if stacked else 1))
     if not stacked:
         work += counts.classifier_steps(size.sources, size.bins, recipe.batch, recipe.classifier_steps)
 
@@ -158,25 +150,9 @@ TRAININGS = {"note_flows": "RealNVP", "conditional_flow": "Glow"}
 
 def paper_jobs() -> dict[str, Work]:
     """What whole searches and an epoch of training take at the paper's size."""
-    size = Size("paper", config.load_profile("paper"), 500, 60_000)
-    profile, shapes = size.profile, {kind: size.shape(kind) for kind in KINDS}
-    code = {"note_flows": size.bins, "conditional_flow": size.bins - size.sources}
-    iterations = {
-        "NMF": counts.nmf_iteration(size.bins, size.samples, size.frames),
-        "DDS-1": counts.frame_iteration(shapes["note_flows"], size.sources, size.frames),
-        **{
-            NAMES[method]: counts.shared_iteration(
-                shapes[kind], size.sources, getattr(profile, method).components, code[kind], size.frames
-            )
-            for method, kind in (("dds2", "note_flows"), ("dds3", "conditional_flow"))
-        },
-    }
-    searches = {f"{name}, 1000 iterations": 1000 * work for name, work in iterations.items()}
-    frames = {kind: getattr(profile, kind).batch * shapes[kind].stack for kind in KINDS}  # in a step
-    epochs = {
-        f"{TRAININGS[kind]}, an epoch": size.samples / frames[kind] * counts.training_step(shapes[kind], frames[kind])
-        for kind in KINDS
-    }
+    paper, frames, samples = config.load_profile("paper"), 500, 60_000
+    searches = {f"{NAMES[m]}, 1000 iterations": 1000 * counts.iteration(paper, m, frames, samples) for m in MAKERS}
+    epochs = {f"{TRAININGS[kind]}, an epoch": counts.epoch(paper, kind, samples) for kind in KINDS}
     return searches | epochs
 
 

@@ -1,6 +1,8 @@
 """What building W and building X̂ cost as one size grows, measured and counted (paper §III-E, Table I)."""
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -121,13 +123,23 @@ def table(growth: Growth, folder: Path, device: torch.device) -> pd.DataFrame:
     """
     path = folder / f"{digest(REVISION, growth, device.type)}.csv"
     if not path.exists():
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
+        with _undisturbed():
             write_text(path, pd.DataFrame(_rows(growth, device)).to_csv(index=False))
-        finally:
-            torch.set_num_threads(threads)
     return pd.read_csv(path)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """One thread, and no looking for garbage among the thousands of objects that libraries hold for good."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        torch.set_num_threads(threads)
 
 
 def _rows(growth: Growth, device: torch.device) -> Iterator[dict]:

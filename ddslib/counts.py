@@ -8,7 +8,7 @@ what comes in and of what goes out, each once.  Adam's two moments come in and g
 from dataclasses import dataclass
 from itertools import pairwise
 
-from .config import FlowTraining
+from .config import Profile
 
 NUMBER = 4  # bytes, in single precision
 SEARCHED = 6  # a variable under Adam, and its two moments: each read and written
@@ -39,8 +39,11 @@ class FlowShape:
     mixing: bool  # whether a step has a dense mixing
 
     @classmethod
-    def of(cls, recipe: FlowTraining, dimensions: int, stack: int = 1, mixing: bool = False) -> "FlowShape":
-        return cls(dimensions, recipe.steps, recipe.hidden, stack, mixing)
+    def of(cls, profile: Profile, kind: str) -> "FlowShape":
+        """Of the profile's ``"note_flows"``, as many as there are notes, or its one ``"conditional_flow"``."""
+        recipe, stacked = getattr(profile, kind), kind == "note_flows"
+        stack = len(profile.pitches.numbers) if stacked else 1
+        return cls(profile.front_end.bins, recipe.steps, recipe.hidden, stack, mixing=not stacked)
 
     @property
     def weights(self) -> int:
@@ -105,3 +108,23 @@ def classifier_steps(sources: int, dimensions: int, vectors: int, steps: int) ->
     widths = (dimensions - sources, dimensions // 2, dimensions // 2, sources)
     weights = sum(a * b for a, b in pairwise(widths))
     return Work((3 * steps + 2) * 2 * vectors * weights, NUMBER * SEARCHED * weights * steps)
+
+
+def iteration(profile: Profile, method: str, frames: int, samples: int) -> Work:
+    """Of a search in so many frames; NMF's dictionary has so many samples."""
+    bins, sources = profile.front_end.bins, len(profile.pitches.numbers)
+    if method == "nmf":
+        return nmf_iteration(bins, samples, frames)
+    if method == "dds1":
+        return frame_iteration(FlowShape.of(profile, "note_flows"), sources, frames)
+    if method == "dds2":
+        return shared_iteration(FlowShape.of(profile, "note_flows"), sources, profile.dds2.components, bins, frames)
+    code = bins - sources  # what is left beside the semantic part
+    return shared_iteration(FlowShape.of(profile, "conditional_flow"), sources, profile.dds3.components, code, frames)
+
+
+def epoch(profile: Profile, kind: str, samples: int) -> Work:
+    """Of training on so many frames."""
+    shape = FlowShape.of(profile, kind)
+    in_a_step = getattr(profile, kind).batch * shape.stack
+    return samples / in_a_step * training_step(shape, in_a_step)

@@ -20,7 +20,7 @@ PATIENCE_STUCK = 100  # iterations without a fall of the cost before the search 
 
 @dataclass(frozen=True)
 class Decomposition:
-    """The last iterate of a search, and its history by iteration."""
+    """The iterate of lowest cost, and the history of the search by iteration."""
 
     H: Tensor  # (entries, T), component activations
     A: Tensor  # (N, T), source activations
@@ -47,8 +47,9 @@ def decompose(
 
     The norm is Frobenius's, not squared; λ is ``fit.likelihood_weight`` and μ ``fit.sparsity_weight``.  One
     iteration is one Adam step of H, then one of the codes.  The search starts from `H` (entries, T) or from the
-    dictionary's own start, and ends after ``fit.iterations``, or when the cost no longer falls.  Raises
-    `InputError` if the cost is not finite.
+    dictionary's own start, and ends after ``fit.iterations``, or when the cost no longer falls.  What is found is
+    the iterate of lowest cost, and in that state the dictionary is left.  Raises `InputError` if the cost is not
+    finite.
 
     With ``fit.positivity = "projection"`` H is clamped at zero after its step.  With ``"relu"`` a free
     variable is searched whose positive part is H, so no gradient reaches an activation below zero.
@@ -57,7 +58,7 @@ def decompose(
     free = dictionary.start(X, generator) if H is None else H.clone()
     codes = dictionary.codes
     optimisers = [torch.optim.Adam([variable], lr=fit.step_size, fused=True) for variable in _present(free, codes)]
-    schedule = _Schedule(optimisers)
+    schedule, lowest = _Schedule(optimisers), _Lowest(free, codes)
     weight = fit.likelihood_weight
     history = []
 
@@ -78,6 +79,7 @@ def decompose(
             cost += fit.sparsity_weight * H.sum()
         costs = torch.stack([cost, distance]).tolist()
         history.append((*_finite(costs, len(history)), schedule.step_size))
+        lowest.note(costs[0], H, codes)
         if codes is not None:
             codes.grad = dictionary.pull_back(_distance_gradient(X, X_hat), H, weight)
             optimisers[1].step()
@@ -86,9 +88,13 @@ def decompose(
         if schedule.is_over(history[-1][0]):
             break
 
+    H, found = lowest.variables
+    if codes is not None:
+        codes.copy_(found)
+        dictionary.refresh()
     cost, distance, step_size = torch.tensor(history, dtype=torch.float64).T
     seconds = time.perf_counter() - begun
-    return Decomposition(H, dictionary.attribute(H), X_hat, _kept(codes), cost, distance, step_size, seconds)
+    return Decomposition(H, dictionary.attribute(H), dictionary.mix(H), found, cost, distance, step_size, seconds)
 
 
 def decompose_long(
@@ -135,11 +141,6 @@ def _finite(costs: list[float], iteration: int) -> list[float]:
     return costs
 
 
-def _kept(codes: Tensor | None) -> Tensor | None:
-    """A copy, since another search with the same dictionary would move the codes."""
-    return None if codes is None else codes.clone()
-
-
 def _present(*variables: Tensor | None) -> list[Tensor]:
     return [variable for variable in variables if variable is not None]
 
@@ -159,6 +160,26 @@ def _step_activations(optimiser: torch.optim.Optimizer, free: Tensor, gradient: 
     if fit.positivity == "projection":
         return free.clamp_(min=0)
     return free.clamp(min=0)
+
+
+class _Lowest:
+    """Copies of H and of the codes at the lowest cost.
+
+    Where a flow is steep one step of the codes may lead far off, the very last step too.
+    """
+
+    def __init__(self, H: Tensor, codes: Tensor | None):
+        self.variables = torch.empty_like(H), None if codes is None else torch.empty_like(codes)
+        self._cost = float("inf")
+
+    def note(self, cost: float, H: Tensor, codes: Tensor | None) -> None:
+        """Copy both if the cost is the lowest so far."""
+        if cost >= self._cost:
+            return
+        self._cost = cost
+        for kept, now in zip(self.variables, (H, codes), strict=True):
+            if kept is not None:
+                kept.copy_(now)
 
 
 class _Schedule:

@@ -11,17 +11,20 @@ import re
 import struct
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from contextlib import redirect_stdout
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pretty_midi
 import soundfile
 import soxr
 
 from .config import InputError, LabelRule
+
+with redirect_stdout(None):  # its fluidsynth prints where it was found, if there is a variable CI
+    import pretty_midi
 
 log = logging.getLogger(__name__)
 

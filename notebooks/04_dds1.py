@@ -249,7 +249,7 @@ distance = result.distance
 print(f"{result.iterations} iterations of step size {fit.step_size:g}")
 print(f"‖X‖ = {X.norm():.3g}: the distance of an empty reconstruction")
 print(
-    f"smallest distance on the way: {distance.min():.3g}; at the end: {distance[-1]:.3g}"
+    f"smallest distance on the way: {distance.min():.3g}; in the last iteration: {distance[-1]:.3g}"
 )
 rise = distance[1:] / distance[:-1]
 print(f"iterations in which the distance rose: {int((rise > 1).sum())}")
@@ -538,7 +538,8 @@ for name, z in (
 
 # %% [markdown]
 # A single code in a steep place is enough. Its spectrum jumps, and with it the distance, which is one norm over all
-# frames: whatever is wrong anywhere weighs on the gradient of every frame. A smaller step jumps less, but does not get as
+# frames: whatever is wrong anywhere weighs on the gradient of every frame. That may happen in any iteration, the last one too.
+# So what the search returns is its iterate of lowest cost, and not the last. A smaller step jumps less, but does not get as
 # far in as many iterations. Three frames, at the profile's step size and at a tenth of it:
 
 # %%
@@ -575,6 +576,6 @@ print(f"{N * T * K / 1e6:.3g} million numbers in the codes")
 # * With a code for every note and every frame there are far more unknowns than data. Nothing ties an entry to what
 #   its note sounds like in the next frame.
 # * So the freedom goes into the error first: notes that do not sound learn to explain the partials of those that do.
-# * The search jumps where a flow is steep, up to its last iteration.
+# * The search jumps where a flow is steep, up to its last iteration. The iterate of lowest cost is what counts.
 #
 # **Next:** {doc}`05_dds2` lets the frames share their entries.

@@ -81,18 +81,12 @@ assert len(rows) == 2 * (2 + 2 * evaluation.seeds)
 assert (rows.frames.groupby(rows.instrument).nunique() == 1).all()
 
 # %% [markdown]
-# The last iterate of a search is its result, whatever it is: that is the released code's rule. With the large steps of a
-# small profile the cost of DDS may leap for some iterations, and a search may end on such a *spike*. These rows did, since their
-# reconstruction is farther from $\mathbf{X}$ than silence is:
+# With the large steps of a small profile the cost of DDS leaps now and then, where a flow is steep ({doc}`04_dds1`). A search
+# returns its iterate of lowest cost, so that no row rests on a leap. Is every reconstruction nearer to $\mathbf{X}$ than silence?
 
 # %%
-spikes = rows[rows.relative_error > 1]
-for row in spikes.itertuples():
-    seed = f"seed {row.seed:.0f}"
-    print(
-        f"{NAMES[row.method]}, {row.instrument}, {seed}: error {row.relative_error:.1f}"
-    )
-print(f"{len(spikes)} of {len(rows)} rows")
+print(f"largest relative error: {rows.relative_error.max():.3f}; of silence: 1")
+assert rows.relative_error.max() < 1
 
 # %% [markdown]
 # ## How sure is a number?

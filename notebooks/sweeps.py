@@ -36,7 +36,6 @@ import pandas as pd
 
 from ddslib import counts, plots
 from ddslib.config import load_profile
-from ddslib.counts import FlowShape
 from ddslib.experiment import METHODS, Workspace
 from ddslib.sweeps import attempt, collect, read_grid
 
@@ -140,37 +139,16 @@ M = thin * len(workspace.frames(without=one.instrument).values)
 print(f"50 chords: about {T} frames; at least {M} frames of training data")
 
 
-def shape_of(setup, kind):
-    stacked = kind == "note_flows"
-    stack = len(setup.pitches.numbers) if stacked else 1
-    return FlowShape.of(
-        getattr(setup, kind), setup.front_end.bins, stack, mixing=not stacked
-    )
-
-
 def search_work(size, method, C):
     """What a whole search has to do."""
-    setup = load_profile(size)
-    K, N = setup.front_end.bins, len(setup.pitches.numbers)
-    if method == "nmf":
-        once = counts.nmf_iteration(K, M, T)
-    elif method == "dds1":
-        once = counts.frame_iteration(shape_of(setup, "note_flows"), N, T)
-    elif method == "dds2":
-        once = counts.shared_iteration(shape_of(setup, "note_flows"), N, C, K, T)
-    else:
-        once = counts.shared_iteration(
-            shape_of(setup, "conditional_flow"), N, C, K - N, T
-        )
-    return getattr(setup, method).iterations * once
+    setup = load_profile(size, {f"{method}.components": C} if C else {})
+    return getattr(setup, method).iterations * counts.iteration(setup, method, T, M)
 
 
 def training_work(size, kind):
     """What all epochs have to do, if none is saved by stopping early."""
     setup = load_profile(size)
-    recipe, shape = getattr(setup, kind), shape_of(setup, kind)
-    batch = recipe.batch * shape.stack
-    return recipe.epochs * M / batch * counts.training_step(shape, batch)
+    return getattr(setup, kind).epochs * counts.epoch(setup, kind, M)
 
 
 def gpu_seconds(work):

@@ -32,7 +32,7 @@ def counted(work) -> int:
 def test_operations_of_decoding_and_pulling_back_are_those_of_the_products(kind, size):
     flow = methods.flow_of(kind, size, CPU).freeze()
     codes = torch.zeros(size.sources, 7, flow.code_dimensions, requires_grad=True)
-    expected = size.shape(kind).pass_over(size.sources * 7)
+    expected = FlowShape.of(size.profile, kind).pass_over(size.sources * 7)
     assert counted(lambda: flow.decode(codes)) == expected
     assert counted(lambda: flow.decode(codes).sum().backward()) == 2 * expected
 
@@ -40,12 +40,12 @@ def test_operations_of_decoding_and_pulling_back_are_those_of_the_products(kind,
 def test_operations_of_a_training_step_of_a_stack_are_those_of_its_products(size):
     flow = methods.flow_of("note_flows", size, CPU)
     x = torch.rand(size.sources, 5, size.bins, requires_grad=True)
-    expected = counts.training_step(size.shape("note_flows"), size.sources * 5).operations
+    expected = counts.training_step(FlowShape.of(size.profile, "note_flows"), size.sources * 5).operations
     assert counted(lambda: flow.log_prob(x).sum().backward()) == expected
 
 
 def test_a_dense_mixing_counts_once_where_its_two_factors_are_two_products(size):
-    shape, flow = size.shape("conditional_flow"), methods.flow_of("conditional_flow", size, CPU)
+    shape, flow = FlowShape.of(size.profile, "conditional_flow"), methods.flow_of("conditional_flow", size, CPU)
     x = torch.rand(5, size.bins, requires_grad=True)
     second_factor = 3 * 2 * 5 * shape.steps * size.bins**2
     found = counted(lambda: flow.log_prob(x, torch.arange(5)).sum().backward())
@@ -54,18 +54,18 @@ def test_a_dense_mixing_counts_once_where_its_two_factors_are_two_products(size)
 
 @pytest.mark.parametrize("method", ["dds2", "dds3"])  # torch's counter does not see products that NMF writes in place
 def test_operations_of_an_iteration_are_those_of_its_products(method, size):
-    make, work = methods.DICTIONARIES[method](size, getattr(size.profile, method), CPU)
-    X = torch.rand(size.bins, size.frames)
     fit = getattr(size.profile, method)
+    make = methods.MAKERS[method](size, fit, CPU)
+    X = torch.rand(size.bins, size.frames)
     three, one = (counted(lambda n=n: decompose(X, make(), replace(fit, iterations=n))) for n in (3, 1))
-    assert (three - one) / 2 == work.operations
+    assert (three - one) / 2 == counts.iteration(size.profile, method, size.frames, size.samples).operations
 
 
 def test_weights_are_those_of_the_flow_but_for_biases_and_scales(size):
     for kind in methods.KINDS:
         flow = methods.flow_of(kind, size, CPU)
         matrices = sum(p.numel() for name, p in flow.named_parameters() if "weights" in name or "factors" in name)
-        assert size.shape(kind).weights == matrices
+        assert FlowShape.of(size.profile, kind).weights == matrices
 
 
 def test_the_limit_is_the_slower_of_computing_and_moving():
@@ -93,7 +93,7 @@ def test_peak_memory_sees_what_is_gone_again():
 
 def test_every_training_step_can_be_measured(size):
     cases = {case.name: case for case in methods.cases(size, CPU)}
-    shape = FlowShape.of(size.profile.note_flows, size.bins, size.sources)
+    shape = FlowShape.of(size.profile, "note_flows")
     batch = size.profile.note_flows.batch
     assert cases["RealNVP training step"].work == counts.training_step(shape, batch * size.sources)
     for name in ("RealNVP training step", "Glow training step"):

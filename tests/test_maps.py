@@ -1,5 +1,8 @@
 import logging
+import os
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -231,3 +234,9 @@ def test_the_inventory_counts_files_hours_and_missing_partners(tmp_path):
     assert (isol.instrument, isol.set, isol.recordings, isol.missing) == ("CODE1234", "ISOL", 2, 1)
     assert isol.hours == pytest.approx(0.001)
     assert (mus.set, mus.recordings, mus.missing) == ("MUS", 1, 0)
+
+
+def test_nothing_is_printed_where_it_would_get_into_a_chapter():
+    command = [sys.executable, "-c", "import ddslib.corpus, ddslib.maps, fluidsynth"]
+    done = subprocess.run(command, env=os.environ | {"CI": "true"}, capture_output=True, text=True, check=True)
+    assert done.stdout == ""
