@@ -34,7 +34,7 @@ book: setup
 test: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/pytest --numprocesses $(CORES) --dist loadfile
+	$(VENV)/bin/pytest --numprocesses $(CORES) --dist worksteal
 	rm -rf $(TEST)
 	$(SNAKEMAKE) profile=smoke work=$(TEST) recompute=yes
 
@@ -56,7 +56,7 @@ setup: $(VENV)/installed
 $(VENV)/installed: requirements.txt pyproject.toml workflow/system_packages.sh
 	PYTHON=$(PYTHON) sh workflow/system_packages.sh
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --requirement requirements.txt
+	$(VENV)/bin/pip install --quiet --no-compile --requirement requirements.txt # compiling all of it takes longer than all imports
 	$(VENV)/bin/pip install --quiet --no-deps --editable .
 	touch $@
 
