@@ -1,4 +1,7 @@
 import math
+import subprocess
+import sys
+import textwrap
 from copy import deepcopy
 from dataclasses import replace
 
@@ -459,3 +462,48 @@ def test_a_training_whose_units_all_stopped_early_resumes_from_its_last_checkpoi
     whole = training.train(recipe, frames, validation, 3, 0, checkpoint=checkpoint)
     assert len(whole.history["validation"]) < 60
     assert_equal(training.train(recipe, frames, validation, 3, 0, checkpoint=checkpoint), whole)
+
+
+STREAMED = """
+    import re, sys
+    from pathlib import Path
+    import numpy as np
+    from ddslib import training
+    from ddslib.config import FlowTraining
+    from ddslib.frames import Frames
+
+    def private():
+        return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+    def epoch(M):
+        values = np.memmap(sys.argv[1], np.float32, mode="c", shape=(M, 256))
+        frames = Frames(values, np.arange(M) % 4, np.arange(M), (), "")
+        training.train(RECIPE, frames, np.arange(M) % 16 < 4, 4, 0)
+
+    RECIPE = FlowTraining(
+        steps=1, hidden=(4,), batch=64, learning_rate=0.001, epochs=1, patience=1, gradient_clipping=None, noise=0.01
+    )
+    epoch(1600)
+    before, peak = private(), 0.0
+    step = training._Run._step
+
+    def watched(self, rows):
+        global peak
+        outcome = step(self, rows)
+        peak = max(peak, private())
+        return outcome
+
+    training._Run._step = watched
+    epoch(400_000)
+    print(peak - before, 400_000 * 256 * 4 / 2**20)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
+def test_frames_are_read_batch_by_batch_so_that_a_store_may_be_larger_than_memory(tmp_path):
+    path = tmp_path / "values.f32"
+    with path.open("wb") as file:
+        file.truncate(400_000 * 256 * 4)  # a sparse file: nothing to write, all of it to read
+    script = [sys.executable, "-c", textwrap.dedent(STREAMED), str(path)]
+    used, store = map(float, subprocess.run(script, capture_output=True, text=True, check=True).stdout.split())
+    assert used < store / 6
