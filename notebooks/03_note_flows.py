@@ -63,7 +63,7 @@ device = workspace.device
 #
 # * Every spectrum has a code: $g$ can be inverted, $\mathbf{z} = f(\mathbf{x})$ with $f = g^{-1}$.
 # * It is known how likely each spectrum is to come from that note.
-# * Likely spectra have codes near zero. A search that stays near zero stays among spectra of that note.
+# * Spectra of that note have codes that are not far out. A search that stays near zero stays among spectra of that note.
 #
 # A *normalizing flow* is such a function. In this book $\mathbf{x}$ is one frame, a spectrum of $K$ bins, and its code has
 # $K$ numbers too.
@@ -185,8 +185,8 @@ assert torch.isclose(log_det[0], from_jacobian, atol=1e-4)
 # It computes the same in fewer passes over memory, with a gradient that is worked out by hand ({mod}`ddslib.fused`).
 #
 # **Why the tanh?** In a chain, the output of one step goes into the next step's network. A large value makes a large
-# $\tilde{s}$, and that makes a value larger by its exponential. Here 16 fresh steps are chained, once with
-# the bound and once without:
+# $\tilde{s}$, and that makes a value larger by its exponential. Here 16 steps are chained whose last weights are enlarged, as by
+# training (those of a fresh step are so small that it does next to nothing), once with the bound and once without:
 
 # %%
 size, count = 64, 16
@@ -212,7 +212,7 @@ print(f"unbounded: beyond the range of numbers in step {finite + 1}")
 assert np.isfinite(bounded).all()
 assert finite < count
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The largest value in a batch after each of 16 fresh steps. Without a bound it leaves the range of the number format; the axis is logarithmic.", "name": "fig-tanh"}, "image": {"alt": "Two curves over the number of steps on a logarithmic axis. The one with tanh grows moderately in a straight line; the one without shoots up and breaks off."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The largest value in a batch after each of 16 untrained steps with enlarged weights. Without a bound it leaves the range of the number format; the axis is logarithmic.", "name": "fig-tanh"}, "image": {"alt": "Two curves over the number of steps on a logarithmic axis. The one with tanh grows moderately in a straight line; the one without shoots up and breaks off."}}
 figure, ax = plt.subplots(figsize=(6, 2.8))
 ax.semilogy(range(1, count + 1), bounded, "o-", markersize=3, label="s = tanh s̃")
 ax.semilogy(range(1, finite + 1), unbounded[:finite], "o-", markersize=3, label="s = s̃")
@@ -250,6 +250,10 @@ for layer in flow.layers:
         moved[K // 2 :] = True
         left.append(int((~moved).sum()))
 print("numbers that no coupling has touched yet, by step:", *left)
+
+# %% [markdown]
+# The last of them says how many bins pass through all steps as they are. Their code is their value, whatever the training does. More
+# steps would leave none.
 
 # %% [markdown]
 # Notes do not know of each other, but they are computed together. Weights and batches have the notes as their first
@@ -316,7 +320,7 @@ plt.show()
 print(f"trained in {trained.seconds:.0f} s; there are {M} frames")
 
 # %% [markdown]
-# These are small flows, trained for minutes. The paper's have 16 steps with networks of four layers
+# These are small flows, trained in about a minute. The paper's have 16 steps with networks of four layers
 # {cite}`martak2021`, and are trained for up to 2500 epochs {cite}`martak2022`. Where the curves still fall at the right edge, more would help.
 #
 # ## The training noise
@@ -458,7 +462,7 @@ near = flow.inverse(mean + deviation * unit)
 print(f"wild among samples near real codes {wild(near):.3f}")
 assert wild(near) <= wild(sampled)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Real frames, samples from the prior, and samples drawn where real codes lie, sorted by pitch. Negative values are cut off, as every dictionary does.", "name": "fig-flow-samples"}, "image": {"alt": "Three images of spectra side by side, sorted by pitch. The real frames show clear rising partials; samples of the prior show them under much noise, with some saturated columns; samples near real codes show them more clearly."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Real frames, samples from the prior, and samples drawn where real codes lie, sorted by pitch. Negative values are cut off, as every dictionary does.", "name": "fig-flow-samples"}, "image": {"alt": "Three images of spectra one above the other, sorted by pitch. The real frames show clear rising partials; samples of the prior hardly show them, and many of their columns are saturated; samples near real codes show them clearly, but darker."}}
 figure, axes = plt.subplots(3, 1, figsize=(9, 8), sharex=True)
 some = max(600 // N, 5)
 labels = np.repeat(np.arange(N), some)
@@ -491,7 +495,7 @@ right = float((nearest == torch.arange(N, device=device)).float().mean())
 print(f"share of modes that are closest to the mean of their own note: {right:.3f}")
 assert right > 0.5
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "One note: the spectrum with code zero, the mean of its frames, and one of its frames.", "name": "fig-flow-mode"}, "image": {"alt": "Three spectra of one note over frequency with peaks at the same partials: a real frame, the mean of all frames and the decoded code zero, whose peaks have about the height of the mean's."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "One note: the spectrum with code zero, the mean of its frames, and one of its frames.", "name": "fig-flow-mode"}, "image": {"alt": "Three spectra of one note over frequency with peaks at the same partials: a real frame, the mean of all frames and the decoded code zero, whose peaks are about half as high as the mean's, with some stray spikes, also below zero."}}
 figure, ax = plt.subplots(figsize=(9, 3))
 frame = real[chosen, count // 2]
 plots.spectrum(ax, frame, front_end, label="a frame", color=plots.MISSED, alpha=0.7)
@@ -510,7 +514,7 @@ plt.show()
 # $$ \mathbf{x}_\alpha = g\big((1 - \alpha)\, f(\mathbf{a}) + \alpha f(\mathbf{b})\big) \qquad \text{or} \qquad
 #    \mathbf{x}_\alpha = (1 - \alpha)\, \mathbf{a} + \alpha\, \mathbf{b} $$
 #
-# The second is a plain cross-fade, and all that NMF can do with these two entries.
+# The second is a plain cross-fade. That, louder or softer, is all that NMF can do with these two entries.
 
 
 # %%

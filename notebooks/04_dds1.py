@@ -113,8 +113,8 @@ assert torch.allclose(X_hat, dictionary.mix(H), rtol=1e-4, atol=1e-4)
 # %% [markdown]
 # ## The cost
 #
-# A flow can return any spectrum at all if its code is far enough out. What keeps the entries piano-like is their
-# likelihood. A standard normal code of $D$ numbers has a *surprise* that grows with its length. Taken per dimension,
+# A flow can return any spectrum at all if its code is far enough out. What is meant to keep the entries piano-like is
+# their likelihood. A standard normal code of $D$ numbers (here $D = K$) has a *surprise* that grows with its length. Taken per dimension,
 # in nats:
 #
 # $$ e(\mathbf{z}) = -\frac{\log \mathcal{N}(\mathbf{z}; 0, \mathbf{I})}{D}
@@ -270,7 +270,7 @@ plt.show()
 # The search starts with the same $N$ spectra in every frame. It ends with $N \cdot T$ different ones. An entry's norm
 # means nothing in itself, since a small activation undoes a large entry. So the entries are shown scaled to norm 1.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Entries scaled to norm 1. Left: the mode of every note. Right: what the search made of it, in eight frames of the snippet for each note.", "name": "fig-dds1-dictionary"}, "image": {"alt": "Two images of spectra side by side, sorted by pitch. Left, one clean spectrum for each note, with partials rising from left to right. Right, eight of each note; the partials still rise, among weaker bright spots elsewhere."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Entries scaled to norm 1. Left: the mode of every note. Right: what the search made of it, in eight frames of the snippet for each note.", "name": "fig-dds1-dictionary"}, "image": {"alt": "Two images of spectra side by side, sorted by pitch. Left, one clean spectrum for each note, with partials rising from left to right. Right, eight of each note; the partials still rise, fainter, among isolated bright spots."}}
 chosen = torch.linspace(0, T - 1, min(8, T)).long()
 start = FrameDictionary(flow, 1)
 start.refresh()
@@ -314,8 +314,8 @@ plt.show()
 #
 # How far did the codes go? A standard normal vector of $D$ numbers has a length near $\sqrt{D}$: nearly all of its
 # volume is there, and almost none near the mode. The latents of real frames, which we get by running the flows
-# forwards over validation frames, are of that order. (They are shorter where the training added noise to its frames:
-# a frame without noise is more regular than what the flow was taught.)
+# forwards over validation frames, are shorter, but of that order. (Training added noise to its frames, so a frame without noise is
+# more regular than what the flow was taught.)
 
 # %%
 sounds = Y.any(dim=1)
@@ -346,7 +346,7 @@ if not sounds.all():
 # %% [markdown]
 # A length says nothing about the determinant. So we also ask the flows for the full log-likelihood of what was
 # found, $\log p(g_n(\mathbf{z}))$, in nats per dimension, in some of the frames. Validation frames show what
-# real spectra get.
+# real spectra get. The mode of the prior need not be the most likely spectrum, since the determinant counts too.
 
 # %%
 some = torch.linspace(0, T - 1, min(12, T)).long()
@@ -364,7 +364,7 @@ print(f"  validation frames {nats_of_frames.median():.3f}")
 print(f"  modes {nats_of_modes.median():.3f}")
 print(f"  entries found {nats.median():.3f}")
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "By note, a dot for each of some frames. Left: distance of the codes from the mode. Right: log-likelihood of the entries. Black bars: the median validation frame of each note. Dashed: √D.", "name": "fig-dds1-codes"}, "image": {"alt": "Two scatter plots over pitch. Left, the lengths of the codes lie far below the black bars of real frames and the dashed line. Right, the log-likelihoods of the entries beside the black bars of real frames. Dots of sounding and of silent notes look alike."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "By note, a dot for each of some frames. Left: distance of the codes from the mode. Right: log-likelihood of the entries. Black bars: the median validation frame of each note. Dashed: √D.", "name": "fig-dds1-codes"}, "image": {"alt": "Two scatter plots over pitch. Left, the lengths of the codes lie below the black bars of real frames for low notes, level with them for the highest, and far below the dashed line. Right, most log-likelihoods lie at the black bars, and a band of outliers far below. Dots of sounding and of silent notes look alike."}}
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.2))
 plots.by_source(axes[0], length[:, some], sounds, pitches, "distance from the mode ‖z‖")
 plots.by_source(axes[1], nats, sounds, pitches, "log p (nats per dimension)")
@@ -375,8 +375,10 @@ axes[1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 plt.show()
 
 # %% [markdown]
-# What bounds the distance is less the penalty, with so small a $\lambda$, than the number of steps. In every
-# dimension, Adam moves by about the step size in an iteration. So a code gets no further than about
+# Most entries are as likely as real frames. Some are not at all: they lie in a band far below, which no median shows.
+#
+# How far could a code go? The penalty hardly holds it, with so small a $\lambda$. In every dimension, Adam moves by about the step
+# size in an iteration. So a code gets no further than about
 #
 # $$ \text{iterations} \times \text{step size} \times \sqrt{D} $$
 
@@ -386,6 +388,9 @@ print(
     f"the codes can go {reach * math.sqrt(K):.3g} far; the longest has {length.max():.3g}"
 )
 assert length.max() < 1.5 * reach * math.sqrt(K)
+
+# %% [markdown]
+# The codes stay far within that. Their steps go back and forth, and an entry that is no longer active gets no gradient.
 
 # %% [markdown]
 # ## Activations and reconstruction
@@ -403,7 +408,7 @@ figure, ax = plt.subplots(figsize=(9, 3.6))
 plots.attribution(ax, A, Y, front_end, pitches)
 plt.show()
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The snippet, what DDS-1 makes of it, and the difference: blue is missing, red is too much.", "name": "fig-dds1-fit"}, "image": {"alt": "Three spectrograms: the snippet, its reconstruction, which looks much like it, and their difference, which is pale but for a few single frames that are far too strong."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The snippet, what DDS-1 makes of it, and the difference: blue is missing, red is too much.", "name": "fig-dds1-fit"}, "image": {"alt": "Three spectrograms: the snippet, its reconstruction, which looks much like it, and their difference, which is pale throughout, with thin blue and red streaks along partials."}}
 X_hat = result.X_hat.cpu()
 figure, axes = plt.subplots(3, 1, figsize=(9, 7), sharex=True)
 plots.spectrogram(axes[0], X, front_end, label="X", vmin=0, vmax=0.8)
@@ -430,7 +435,7 @@ print(f"with frames scaled alike {metrics.average_precision(A, Y, per_frame=True
 print(f"sparsity at ε = {epsilon:g}: {metrics.sparsity(A, epsilon):.3f}")
 print(f"relative error {metrics.relative_error(X, X_hat):.3f}")
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Sparsity over ε. The dotted line is what the piano roll itself would score, the upright line the ε of our tables.", "name": "fig-dds1-sparsity"}, "image": {"alt": "A curve of the share of nearly silent cells over epsilon on a logarithmic axis, low until epsilon is large, and a dotted line near one."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Sparsity over ε. The dotted line is what the piano roll itself would score, the upright line the ε of our tables.", "name": "fig-dds1-sparsity"}, "image": {"alt": "A curve of the share of nearly silent cells over epsilon on a logarithmic axis, which starts at about one half and rises slowly towards a dotted line near one."}}
 epsilons = np.logspace(-4, -1, 40)
 figure, ax = plt.subplots(figsize=(6, 2.8))
 plots.sparsity_curve(ax, epsilons, [metrics.sparsity(A, e) for e in epsilons])
@@ -475,7 +480,8 @@ print(f", average precision {metrics.average_precision(A, Y):.3f}")
 print(f"  relative error {metrics.relative_error(X, X_hat):.3f}")
 
 # %% [markdown]
-# Compare the two. A smaller error is not a better attribution. Each entry takes what it can of the residual, and
+# Two things differ here: the codes, and the search of the activations, which is exact for the modes and cut short for DDS-1. So some
+# of the wrong activity may be what the search has not yet taken away. Still, a smaller error is not a better attribution. Each entry takes what it can of the residual, and
 # within one frame nothing contradicts a wrong note that does: notes whose partials coincide with those of a sounding
 # note, an octave or a twelfth away, explain them just as well. One frame shows it,
 # the one whose own PSA is the median of all frames:
@@ -494,7 +500,7 @@ print(
 print(" of the frame's activity")
 print(f"half of the activity is on the {half} strongest of {N} notes")
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "One frame. Left: its activity by note. Right: the frame, and what the sounding and the silent notes add to its reconstruction.", "name": "fig-dds1-frame"}, "image": {"alt": "Left, bars of activity over pitch, teal for the few sounding notes and red for others, some of which are nearly as high. Right, three curves over frequency: the frame with its sharp partials, and below it the sum of the sounding notes' entries and that of the silent notes', which share the partials between them."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "One frame. Left: its activity by note. Right: the frame, and what the sounding and the silent notes add to its reconstruction.", "name": "fig-dds1-frame"}, "image": {"alt": "Left, bars of activity over pitch, teal and high for the few sounding notes, red and lower for many others. Right, three curves over frequency: the frame with its sharp partials, and below it the sum of the sounding notes' entries and that of the silent notes', which share the partials between them."}}
 used = (
     torch.stack([found.entries(n)[:, t] for n in range(N)]).cpu()
     * result.H[:, t, None].cpu()
@@ -575,7 +581,7 @@ print(f"{N * T * K / 1e6:.3g} million numbers in the codes")
 # * A flow run backwards is a dictionary whose entries can change, and automatic differentiation finds how.
 # * With a code for every note and every frame there are far more unknowns than data. Nothing ties an entry to what
 #   its note sounds like in the next frame.
-# * So the freedom goes into the error first: notes that do not sound learn to explain the partials of those that do.
-# * The search jumps where a flow is steep, up to its last iteration. The iterate of lowest cost is what counts.
+# * The error falls by much, the attribution does not follow: notes that do not sound help to explain the partials of those that do.
+# * The search jumps where a flow is steep, in any iteration. So the iterate of lowest cost is what counts.
 #
 # **Next:** {doc}`05_dds2` lets the frames share their entries.

@@ -145,11 +145,11 @@ assert torch.isclose(torch.linalg.slogdet(jacobian).logabsdet, log_det, atol=1e-
 # ## A latent vector in two parts
 #
 # The latent vector is split {cite}`jacobsen2019`. The *semantic* part $\mathbf{z}_s$ has $N$ numbers, and should be the one-hot
-# vector $\mathbf{e}_n$ of the note. The *nuisance* part $\mathbf{z}_n$ has the other $K - N$ numbers, and should be
-# standard normal. Then one can ask for a note: fix $\mathbf{e}_n$, draw $\mathbf{z}_n$, decode. The loss of a frame
+# vector $\mathbf{e}_n$ of the note. The *nuisance* part $\mathbf{z}_\nu$ has the other $K - N$ numbers, and should be
+# standard normal. Then one can ask for a note: fix $\mathbf{e}_n$, draw $\mathbf{z}_\nu$, decode. The loss of a frame
 # $\mathbf{x}$ of note $n$ is
 #
-# $$ -\log \mathcal{N}(\mathbf{z}_n; \mathbf{0}, \mathbf{I}) - \log \left| \det \frac{\partial f}{\partial \mathbf{x}} \right|
+# $$ -\log \mathcal{N}(\mathbf{z}_\nu; \mathbf{0}, \mathbf{I}) - \log \left| \det \frac{\partial f}{\partial \mathbf{x}} \right|
 #    + \lambda_s \cdot \mathrm{MSE}(\mathbf{z}_s, \mathbf{e}_n) $$
 
 # %%
@@ -176,14 +176,14 @@ print(f"σ = {math.sqrt(variance):.3g}: how close to its one-hot vector a note s
 # %% [markdown]
 # ## The classifier in the way
 #
-# Nothing so far forbids $\mathbf{z}_n$ to hold the note as well. If it did, a search of $\mathbf{z}_n$ could turn one note
-# into another. So a classifier $D$ is trained beside the flow to read the note from $\mathbf{z}_n$, and the flow gets a bonus
+# Nothing so far forbids $\mathbf{z}_\nu$ to hold the note as well. If it did, a search of $\mathbf{z}_\nu$ could turn one note
+# into another. So a classifier $Q$ is trained beside the flow to read the note from $\mathbf{z}_\nu$, and the flow gets a bonus
 # when it fails, much as two networks play against each other in adversarial training:
 #
-# $$ \ldots - \lambda_n \cdot \mathrm{CE}\bigl(D(\mathbf{z}_n), n\bigr) $$
+# $$ \ldots - \lambda_\nu \cdot \mathrm{CE}\bigl(Q(\mathbf{z}_\nu), n\bigr) $$
 #
-# The released code {cite}`ddscode` trains $D$ on *shuffled* labels. Those are independent of the frame, so $D$ cannot
-# measure what $\mathbf{z}_n$ says of the note. Here it gets the frame's own label; `nuisance_labels: shuffled` is the
+# The released code {cite}`ddscode` trains $Q$ on *shuffled* labels. Those are independent of the frame, so $Q$ cannot
+# measure what $\mathbf{z}_\nu$ says of the note. Here it gets the frame's own label; `nuisance_labels: shuffled` is the
 # other choice.
 
 # %%
@@ -193,11 +193,11 @@ print(f"{epochs} epochs, the best is number {best + 1}")
 print(f"validation loss of the best epoch: {trained.best_losses[0]:.4g} nats a frame")
 if "classifier" in trained.history:
     entropy = trained.history["classifier"][-1, 0]
-    print(f"cross-entropy of D at the end {entropy:.3f} nats; guessing {math.log(N):.3f}")
+    print(f"cross-entropy of Q at the end {entropy:.3f} nats; guessing {math.log(N):.3f}")
     bonus = recipe.nuisance_weight * (math.log(N) - entropy)
-    print(f"what the flow would win if D could only guess: {bonus:.2g} nats a frame")
+    print(f"what the flow would win if Q could only guess: {bonus:.2g} nats a frame")
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Training. Left: loss of training and validation frames, cut off above. Right: the cross-entropy of the classifier D; the dotted line is guessing.", "name": "fig-glow-training"}, "image": {"alt": "Left, two falling curves over epochs, the loss of training and validation frames. Right, the falling cross-entropy of the classifier below a dotted line."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Training. Left: loss of training and validation frames, cut off above. Right: the cross-entropy of the classifier Q; the dotted line is guessing.", "name": "fig-glow-training"}, "image": {"alt": "Left, two falling curves over epochs, the loss of training and validation frames. Right, the cross-entropy of the classifier, which falls at first and then climbs back towards a dotted line."}}
 figure, axes = plt.subplots(1, 2, figsize=(9, 3))
 plots.training_history(axes[0], trained.history)
 losses = trained.history["validation"]
@@ -206,11 +206,11 @@ if "classifier" in trained.history:
     entropies = trained.history["classifier"]
     axes[1].plot(np.arange(1, len(entropies) + 1), entropies)
 axes[1].axhline(math.log(N), color=plots.INK, linestyle=":")
-axes[1].set(xlabel="epoch", ylabel="cross-entropy of D (nats)")
+axes[1].set(xlabel="epoch", ylabel="cross-entropy of Q (nats)")
 plt.show()
 
 # %% [markdown]
-# The last number is to be compared with the loss itself. A small $\lambda_n$ makes it small.
+# The last number is to be compared with the loss itself. A small $\lambda_\nu$ makes it small.
 #
 # ## Is the note where it should be?
 #
@@ -247,9 +247,9 @@ ax.set(xlabel="read", ylabel="played")
 plt.show()
 
 # %% [markdown]
-# **And not in the nuisance part?** $D$ was the flow's opponent during training, so it is no fair judge. We train an
-# *independent probe*, a linear classifier, on $\mathbf{z}_n$ of training frames, and ask it about validation frames. For
-# comparison, a second flow is trained without the classifier, $\lambda_n = 0$. And the probe gets the
+# **And not in the nuisance part?** $Q$ was the flow's opponent during training, so it is no fair judge. We train an
+# *independent probe*, a linear classifier, on $\mathbf{z}_\nu$ of training frames, and ask it about validation frames. For
+# comparison, a second flow is trained without the classifier, $\lambda_\nu = 0$. And the probe gets the
 # spectra $\mathbf{x}$ themselves.
 #
 # Accuracy alone may saturate. The cross-entropy of the probe, in nats, still tells a sure answer from a narrow one. It is
@@ -281,10 +281,10 @@ def nuisance_of(some_flow, frames):
 
 left = {
     "x itself": probe(known, x),
-    f"z_n, λ_n = {recipe.nuisance_weight:g}": probe(
+    f"z_ν, λ_ν = {recipe.nuisance_weight:g}": probe(
         *(nuisance_of(flow, v) for v in (known, x))
     ),
-    "z_n, λ_n = 0": probe(*(nuisance_of(lax_flow, v) for v in (known, x))),
+    "z_ν, λ_ν = 0": probe(*(nuisance_of(lax_flow, v) for v in (known, x))),
     "guessing": (1 / N, math.log(N)),
 }
 for name, (share, entropy) in left.items():
@@ -304,17 +304,18 @@ axes[0].invert_yaxis()
 plt.show()
 
 # %% [markdown]
-# The numbers say how far the separation goes. Where the bars of $\mathbf{z}_n$ are far from guessing, it still knows the note.
+# The numbers say how far the separation goes. Where the bars of $\mathbf{z}_\nu$ are far from guessing, it still knows the note.
 # Where its two bars are alike, the classifier has changed nothing that this probe can see.
-# That should not surprise: the term is weak beside hundreds of nats of likelihood, and $D$ is a small network that learns
-# while the flow runs away from it. A probe that comes later, and has all the time it wants, finds what $D$ did not.
+# That should not surprise: the term is weak beside hundreds of nats of likelihood, and $Q$ is a small network that learns
+# while the flow runs away from it. A probe that comes later, and has all the time it wants, finds what $Q$ did not.
 # And a flow is invertible: what is in $\mathbf{x}$ is in $\mathbf{z}$, in one part or the other or both. So it is certain
 # here where the note can be *set*. What the rest *knows* is only discouraged.
 #
 # ## The same nuisance under other notes
 #
-# Take a real frame, keep its $\mathbf{z}_n$, and write other notes into the semantic part. If the parts were separate, we would
-# see and hear the same sound at other pitches.
+# Take a real frame, keep its $\mathbf{z}_\nu$, and write other notes into the semantic part. If the parts were separate, we would
+# see and hear the same sound at other pitches. The semantic part of a real frame is only near its one-hot vector, so even under its
+# own note the frame changes a little.
 
 # %%
 middle = int(np.flatnonzero(held_out & (frames.sources == N // 2))[3])
@@ -323,7 +324,7 @@ _, code = flow.split(flow(frame)[0])
 own_code = flow.decode(code.expand(N, 1, -1))[:, 0].clamp(0, 1).cpu()
 modes = flow.decode(torch.zeros_like(code).expand(N, 1, -1))[:, 0].clamp(0, 1).cpu()
 change = (own_code[N // 2] - frame[0].cpu()).abs().max()
-print(f"under its own note the frame comes back, off by at most {change:.3g}")
+print(f"under its own note the frame changes by at most {change:.3g}")
 
 means = torch.stack([known[known_notes == n].mean(dim=0) for n in range(N)]).cpu()
 direction = functional.normalize(means, dim=1)
@@ -357,7 +358,7 @@ plt.show()
 
 # %% [markdown]
 # If the partials move with the note that is set, $\mathbf{z}_s$ has the say. Traces that stay where they were are the
-# note as $\mathbf{z}_n$ still remembers it. Which of the two is stronger can be heard, too. The first sound is the frame itself, held;
+# note as $\mathbf{z}_\nu$ still remembers it. Which of the two is stronger can be heard, too. The first sound is the frame itself, held;
 # the others have its nuisance code and another note. (`synthesise` is that of {doc}`03_note_flows`.)
 
 
@@ -377,7 +378,7 @@ plots.players(sounds, front_end.sample_rate)
 # ## Samples
 #
 # Last, whole samples: a note is set, with a little normal noise of variance $N / (2 \lambda_s)$ around its one-hot vector, and
-# $\mathbf{z}_n$ is drawn.
+# $\mathbf{z}_\nu$ is drawn.
 
 # %%
 some = max(400 // N, 5)
@@ -389,7 +390,7 @@ follows = (resembles(sampled.clamp(min=0)) == labels.cpu()).float().mean()
 print(f"samples that go beyond 2 anywhere, as no spectrum does: {beyond:.3f}")
 print(f"samples that resemble the note that was set: {follows:.3f}; guessing {1 / N:.3f}")
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Real frames and samples of the one flow, sorted by pitch.", "name": "fig-glow-samples"}, "image": {"alt": "Two images of spectra sorted by pitch: real frames with clear partials that rise from left to right, and samples with the same partials, some of them much noisier."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Real frames and samples of the one flow, sorted by pitch.", "name": "fig-glow-samples"}, "image": {"alt": "Two images of spectra sorted by pitch: real frames with partials that rise from left to right, and a bright broad onset for each note; samples with the same partials, some of them much noisier."}}
 rows = [np.flatnonzero(frames.sources == n) for n in range(N)]
 rows = [own[np.linspace(0, len(own) - 1, some).astype(int)] for own in rows]
 figure, axes = plt.subplots(2, 1, figsize=(9, 5.6), sharex=True)
@@ -445,7 +446,7 @@ assert np.mean(curves["clipped at 100"][1][-10:]) < np.mean(
     curves["not clipped"][1][-10:]
 )
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The first steps of training. Left: the norm of the gradient, before clipping, on a logarithmic axis. Right: the loss, cut off above.", "name": "fig-glow-clipping"}, "image": {"alt": "Left, two falling curves of the gradient's norm over training steps, starting far above the dotted line of the clipping. Right, two falling curves of the loss; the one with clipping falls faster and ends lower."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The first steps of training. Left: the norm of the gradient, before clipping, on a logarithmic axis. Right: the loss, cut off above.", "name": "fig-glow-clipping"}, "image": {"alt": "Left, two curves of the gradient's norm over training steps, far above the dotted line of the clipping, which rise for a few steps and then fall. Right, two falling curves of the loss; the one with clipping falls faster and ends lower."}}
 figure, axes = plt.subplots(1, 2, figsize=(9, 3))
 every_loss = np.concatenate([losses for _, losses in curves.values()])
 for name, (norms, losses) in curves.items():
@@ -466,7 +467,8 @@ plt.show()
 # ## What was learnt
 #
 # * One flow can hold all notes: a fixed part of the latent vector says which, the rest is a code.
-# * Its loss is a conditional log-likelihood, and a classifier that reads the rest tells how much of the note is left there.
-# * An independent probe says how well that works. It is measured, not assumed.
+# * Its loss is a conditional log-likelihood. A classifier in training is meant to keep the note out of the rest.
+# * Whether it did is for an independent probe to say. In the `laptop` profile it did not: the probe reads the note from the rest
+#   about as well as from the spectrum, with the classifier or without, and the classifier's own cross-entropy did not show it.
 #
 # **Next:** {doc}`07_dds3` searches the nuisance codes of this flow.
