@@ -17,6 +17,7 @@ WORK  := work/$(basename $(notdir $(PROFILE)))$(if $(MAPS_ROOT),-maps)
 TEST  := work/test
 PAGES := site/_build/html
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+unexport PYTHONDONTWRITEBYTECODE # packages are compiled by whoever imports them first, and once
 
 SNAKEMAKE := $(VENV)/bin/snakemake --snakefile workflow/Snakefile --cores $(CORES) --rerun-incomplete --quiet rules --config
 
@@ -56,7 +57,7 @@ setup: $(VENV)/installed
 $(VENV)/installed: requirements.txt pyproject.toml workflow/system_packages.sh
 	PYTHON=$(PYTHON) sh workflow/system_packages.sh
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --no-compile --requirement requirements.txt # compiling all of it takes longer than all imports
+	$(VENV)/bin/pip install --quiet --no-compile --requirement requirements.txt
 	$(VENV)/bin/pip install --quiet --no-deps --editable .
 	touch $@
 

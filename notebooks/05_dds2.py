@@ -403,7 +403,7 @@ for name in ("psa", "relative_error"):
 #
 # But DDS-2 also has $C$ entries for each note, and other steps. Which of these is it? Here all have the step size of DDS-1 and the
 # same few iterations, on a dozen frames. Between the first two the only difference is who owns a code. Between the last two it is
-# the number of entries. Five searches each, from different activations, of which the median is shown:
+# the number of entries. Three searches each, from different activations, of which the median is shown:
 
 
 # %%
@@ -433,7 +433,7 @@ def measured(dictionary: SharedDictionary | FrameDictionary, seed: int) -> dict:
 
 
 medians = {
-    name: pd.DataFrame([measured(make(), seed) for seed in range(5)]).median()
+    name: pd.DataFrame([measured(make(), seed) for seed in range(3)]).median()
     for name, make in contenders.items()
 }
 pd.DataFrame(medians).T.round(3)
