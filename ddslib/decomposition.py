@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -109,7 +109,8 @@ def decompose_long(
 
     X (K, T) may be memory-mapped and larger than memory; ``make(frames)`` gives a dictionary for so many
     frames.  Where entries are shared over time, so are the codes of all segments: they are found on frames that
-    are spread evenly over X, and then fixed.  Raises `InputError` if X is silent.
+    are spread evenly over X, and then fixed.  From then on it is NMF with few entries, so H is clamped as there.
+    Raises `InputError` if X is silent.
     """
     frames = X.shape[1]
 
@@ -121,7 +122,7 @@ def decompose_long(
     if isinstance(dictionary, SharedDictionary):
         spread = np.linspace(0, frames - 1, min(segment, frames)).round().astype(int)
         decompose(piece(spread), dictionary, fit, generator=generator)
-        shared = dictionary.fixed()
+        shared, fit = dictionary.fixed(), replace(fit, positivity="projection")
     found, missed, energy = [], 0.0, 0.0
     for first in range(0, frames, segment):
         part = piece(slice(first, first + segment))

@@ -271,8 +271,8 @@ class Workspace:
     def bootstrap(self, experiments: Sequence[Experiment]) -> dict[str, np.ndarray]:
         """The measures of a row, (draws,) each, as they would be with other chords, and with other seeds.
 
-        `experiments` have the same chords, and differ in their seeds.  Experiments on the same chords get the same
-        draws, so that differences between them are not blurred by hard chords.
+        `experiments` have the same chords, and differ in their seeds.  Experiments on the same chords, on whatever
+        piano, get the same draws, so that differences between them are not blurred by hard chords.
         """
         first = experiments[0]
         mixture = self.snippet(first)
@@ -286,7 +286,8 @@ class Workspace:
         if self._judges(first):
             threshold = self.threshold(first)
             measures["f_measure"] = lambda A, Y: metrics.precision_recall_f(A, Y, threshold).f_measure
-        chords = int(digest([recording.name for recording in self.recordings(first)]), 16)
+        names = [recording.name.removesuffix(recording.instrument) for recording in self.recordings(first)]
+        chords = int(digest(names), 16)
 
         def draws(measure: Callable[..., float], runs: Sequence[tuple]) -> np.ndarray:
             generator = np.random.default_rng(chords)
@@ -325,7 +326,7 @@ class Workspace:
             "average_precision_per_frame": metrics.average_precision(A, Y, per_frame=True),
             **self._detection(experiment, A, Y)._asdict(),
             "relative_error": metrics.relative_error(mixture.X, result.X_hat),
-            "cost": float(result.cost[-1]),
+            "cost": float(result.cost.min()),
             "seconds": result.seconds,
             "parameters": self.dictionary(experiment).parameters(),
             "device": _device_name(self.device),

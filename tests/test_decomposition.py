@@ -432,6 +432,16 @@ def test_all_segments_share_the_codes_that_were_found_on_a_sample_of_the_frames(
     assert 0 < error < 1
 
 
+def test_segments_with_fixed_entries_are_decomposed_by_the_rule_of_nmf(generator):
+    X = random(generator, 10, 12)
+    fit = Fit(iterations=60, step_size=0.02, positivity="relu", likelihood_weight=1e-3, sparsity_weight=0.0)
+    dictionary = METHODS["DDS-3"](torch.Generator().manual_seed(3))
+    A, _ = decompose_long(X, lambda frames: dictionary, fit, segment=6, generator=generator)
+    projected = replace(fit, positivity="projection")
+    parts = [decompose(X[:, part], dictionary.fixed(), projected) for part in (slice(6), slice(6, None))]
+    assert torch.allclose(A, torch.cat([part.A for part in parts], dim=1))
+
+
 def test_a_silent_recording_cannot_be_decomposed(generator):
     samples = SampleDictionary(random(generator, 30, 8), identity_sources(30), 30)
     with pytest.raises(InputError, match="silent"):

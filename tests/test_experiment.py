@@ -148,6 +148,8 @@ def test_the_bootstrap_is_around_the_row_and_draws_alike_for_the_same_chords(wor
     hard = np.corrcoef(draws["relative_error"], other.bootstrap([experiment])["relative_error"])[0, 1]
     assert hard > 0.9  # the same chords are hard for both
     assert "f_measure" not in workspace.bootstrap([workspace.rehearsal(experiment)])
+    far = workspace.bootstrap([workspace.experiment("nmf", instrument="MsGnStAm")])["relative_error"]
+    assert np.corrcoef(draws["relative_error"], far)[0, 1] > 0.5  # the same chords in another room
 
 
 def test_what_the_threshold_was_chosen_on_is_not_judged_by_it(workspace, row):
