@@ -51,8 +51,8 @@ front_end, pitches = profile.front_end, profile.pitches
 # ## The recordings
 #
 # The corpus has two parts that matter here. **ISOL** holds isolated notes: they are what a method may learn
-# from. **RAND** holds random chords: they are what it is tested on. The pianos of the two parts are different
-# instruments, so nothing can be learnt by heart. {doc}`../book/data` tells where the recordings come from.
+# from. **RAND** holds random chords: they are what it is tested on. The pianos that are
+# tested are not among those that train, so nothing can be learnt by heart. {doc}`../book/data` tells where the recordings come from.
 
 # %%
 experiment = workspace.experiment("nmf")
@@ -311,9 +311,10 @@ assert errors["X, added"].median() > errors["S, added"].median()
 assert errors["X, scaled"].median() < errors["X, added"].median()
 
 # %% [markdown]
-# One pair, seen bin by bin, shows where the error sits: mostly where both notes have a partial.
+# One pair, seen bin by bin, shows where the error sits: where both recordings have energy at the same frequency. These are the
+# partials that the notes share, and the low sounds below both fundamentals that come with every blow of a hammer.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "One frame of two notes. The sum of the two compressed spectra overshoots the spectrum of the mixture most where both notes have a peak.", "name": "fig-pair"}, "image": {"alt": "Two curves over frequency: the compressed spectrum of a mixture of two notes, and the sum of the two notes' own compressed spectra, which nearly coincides with it but for a few shared peaks, where the sum is higher."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "One frame of two notes. The sum of the two compressed spectra overshoots the spectrum of the mixture most where both have energy: at the lowest frequencies, and at shared partials.", "name": "fig-pair"}, "image": {"alt": "Two curves over frequency: the compressed spectrum of a mixture of two notes, and the sum of the two notes' own compressed spectra, which nearly coincides with it but at the lowest frequencies and for a few shared peaks, where the sum is higher."}}
 frame = 20
 mixture = spectrogram.spectrogram(a + b, front_end)[:, frame]
 added = (

@@ -70,7 +70,7 @@ print(f"each doubled {growth.doublings} times, one at a time")
 # that prose. $K^2$ stands for one layer of a network whose hidden layers grow with $K$. If they have a fixed width
 # $w$, a layer costs $wK$ instead, and only the dense mixing of the conditional flow still costs $K^2$.
 #
-# What a part has to do can be counted. A layer is a product, and a product of $(m, k)$ by $(k, n)$ takes $2mkn$ operations:
+# What a part has to do can be counted. A layer is a product, and a product of an $(a, b)$ by a $(b, c)$ matrix takes $2abc$ operations:
 
 # %%
 for method in NAMES:
@@ -141,7 +141,7 @@ def growth_figure(part):
     plt.show()
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Time to build W from Z as one size grows. Filled points are fitted; open ones are mostly overhead. Dotted: slopes of 1 and 2. M is no concern of this part.", "name": "fig-complexity-w"}, "image": {"alt": "Six panels on logarithmic axes, a line of points for each DDS: level in T but for DDS-1, rising with a slope of one in N and C, and of two in K."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Time to build W from Z as one size grows. Filled points are fitted; open ones are mostly overhead. Where Table I predicts no growth, all points but the first are fitted. Dotted: slopes of 1 and 2. M is no concern of this part, nor is the part of NMF.", "name": "fig-complexity-w"}, "image": {"alt": "Six panels on logarithmic axes, a line of points for each DDS: level in T but for DDS-1, rising with a slope of one in N and C, and of about two in K, less with fixed widths."}}
 growth_figure("W")
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Time to build X̂ from W and H as one size grows, in the same way.", "name": "fig-complexity-mix"}, "image": {"alt": "Six panels on logarithmic axes, a line of points for each method: rising with a slope of about one; NMF is level in N and alone in M."}}
@@ -240,7 +240,8 @@ pd.DataFrame(
 # ## From which amount of training data on is NMF slower?
 #
 # The cost of NMF grows with $M$, that of DDS-3 does not. So there is an $M$ where they cross. Whole iterations, at the size
-# of this profile's experiment; the samples of NMF are random, since their values do not matter:
+# of this profile's experiment; the samples of NMF are random, since their values do not matter. From here on all cores work, so that times
+# are shorter than in {doc}`08_comparison`, where each row has one core:
 
 # %%
 experiment = workspace.experiment("dds3")
@@ -294,8 +295,8 @@ plt.show()
 # %% [markdown]
 # ## What training costs
 #
-# That DDS does not depend on $M$ is true of the search. Its flows have to learn from the $M$ frames first, epoch for epoch. An
-# epoch is linear in $M$, and NMF has none:
+# That DDS does not depend on $M$ is true of the search. Its flows have to learn from the $M$ frames first, epoch for epoch. By
+# count, an epoch is linear in $M$, and NMF has none. With few frames an epoch has only a few steps, and overhead hides it:
 
 
 # %%
@@ -339,12 +340,16 @@ print(f"training the conditional flow took {trained.seconds:.0f} s, once")
 print(
     f"an iteration of DDS-3 saves {1e3 * saved:.1f} ms against NMF with all {here} frames"
 )
+if saved:
+    searches = trained.seconds / saved / profile.dds3.iterations
+    print(f"training is paid back after {searches:.0f} searches")
 
 # %% [markdown]
 # ## What was learnt
 #
-# * Where sizes are large, the times follow Table I. Where they are small, overhead hides it; the table above says where.
-# * $K^2$ is true only of networks that grow with $K$. With fixed widths, the cost of the note flows grows with $K$.
+# * Where sizes are large, most exponents are near Table I's; the lines above name those that are not. Where sizes are small, overhead
+#   hides them.
+# * $K^2$ is true only of networks that grow with $K$. With fixed widths only the dense mixing of DDS-3 costs $K^2$.
 # * What the gradient needs on its way back takes memory that Table I leaves out; with many codes it is most of it.
 # * NMF pays for its training data in every iteration. DDS pays once, in training.
 #

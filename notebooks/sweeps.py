@@ -215,3 +215,9 @@ plt.show()
 # %% tags=["nbval-ignore-output"]
 seconds = pd.DataFrame(workspace.evaluate(e) for e in workspace.comparison())
 seconds.groupby(["method", "device"], sort=False).seconds.mean().round(1).to_frame()
+
+# %% [markdown]
+# ## What was learnt
+#
+# * A sweep is a file. It is made here or on a cluster by the same command, and each row only once.
+# * By these estimates most of the paper's grid is training, and the longest training is what many GPUs wait for.
