@@ -176,7 +176,7 @@ print(
 # A verdict compares two rows. The claim is *confirmed* if the whole interval of the difference has the claimed sign,
 # *contradicted* if it has the other sign, and else *undecided*.
 
-# %%
+# %% tags=["hide-input"]
 verdicts = []
 COLUMNS = ["trend", "claim", "method", "measure", "difference", "low", "high", "verdict"]
 
@@ -218,7 +218,7 @@ def told(trend):
 # Where a longer run of this chapter is kept with the project, with more chords and so with narrower intervals, its
 # points are drawn too, as open squares.
 
-# %%
+# %% tags=["hide-input"]
 kept = PROFILES.parent / "results" / f"trends-{plain.profile.name}.csv"
 longer = pd.read_csv(kept) if kept.exists() and plain.is_rendered else rows.iloc[:0]
 if len(longer):
