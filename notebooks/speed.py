@@ -65,7 +65,8 @@ for kind, result in measured.items():
 # $$ t_{\min} = \max\left(\frac{n}{\text{rate of products}}, \frac{b}{\text{rate of copies}}\right) $$
 #
 # The rates are measured beside each row, with a large product and a large copy. The *fraction of the limit* is
-# $t_{\min}$ over the time that was measured. At 1 there is nothing left to gain.
+# $t_{\min}$ over the time that was measured. At 1 there is nothing left to gain. (More than 1 says that the machine was slower when
+# the rates were measured than a moment later, when the work was.)
 #
 # Memory is what was in use at most beyond what was before; where memory is used again that had been in use, it is next to nothing.
 # `paper widths`, on a CPU, are the layers of the paper's size, with a quarter of its flow steps, of its frames and of its
