@@ -92,7 +92,8 @@ def test_a_bad_grid_names_its_line(text, message, make, tmp_path):
 
 def test_rows_side_by_side_are_the_rows_one_by_one(grid, make, folder, tmp_path):
     runs = [line.run for line in sweeps.read_grid(grid, make)]
-    rows = sweeps.evaluate_all(runs)
+    with torch_threads(2):
+        rows = sweeps.evaluate_all(runs)
     elsewhere = [sweeps.Run(Workspace(run.workspace.profile, tmp_path), run.experiment) for run in runs]
     (tmp_path / "corpus").symlink_to(folder / "corpus")
     with torch_threads(1):
@@ -124,7 +125,8 @@ def test_what_fails_is_named_and_does_not_stop_the_others(make, tmp_path):
         {"method": "nmf", "nmf.iterations": 7},
     )
     lines = sweeps.read_grid(grid, make)
-    failures = sweeps.attempt([line.run for line in lines])
+    with torch_threads(2):  # so that errors come from other processes
+        failures = sweeps.attempt([line.run for line in lines])
     assert set(failures) == {lines[0].run, lines[1].run}
     assert "the cost is" in str(failures[lines[0].run])
     assert "no piano ENSTDkCl" in str(failures[lines[1].run])
@@ -135,7 +137,7 @@ def test_what_fails_is_named_and_does_not_stop_the_others(make, tmp_path):
         sweeps.evaluate_all([line.run for line in lines])
 
 
-def test_parts_are_disjoint_and_together_the_whole(make, folder, tmp_path):
+def test_parts_are_disjoint_and_together_the_whole(make, tmp_path):
     grid = write_grid(tmp_path / "grid.csv", *({"method": "nmf", "nmf.iterations": n} for n in (2, 3, 4, 5)))
     lines = sweeps.read_grid(grid, make)
     runs = [line.run for line in lines]
@@ -254,7 +256,6 @@ def test_a_flow_that_failed_is_not_trained_again_for_its_rows(make, tmp_path, mo
     monkeypatch.setattr(training, "train", diverge)
     cells = [{"method": "dds2", "note_flows.epochs": 7, "dds2.iterations": n} for n in (2, 3)]
     lines = sweeps.read_grid(write_grid(tmp_path / "grid.csv", *cells), make)
-    with torch_threads(1):  # so that all is done in this process
-        failures = sweeps.attempt([line.run for line in lines])
+    failures = sweeps.attempt([line.run for line in lines])
     assert [str(error) for error in failures.values()] == ["diverged"] * 2
     assert len(calls) == 2  # with all training pianos, and without the validation piano's family
