@@ -134,7 +134,8 @@ def _training(kind: str, size: Size, device: torch.device) -> Case:
     values = torch.rand(len(sources), size.bins, generator=torch.Generator().manual_seed(0)).numpy()
     validation = np.arange(len(sources)) % count < held_out
     frames = Frames(values, sources, np.zeros(len(sources), np.int64), (), "")
-    work = counts.training_step(FlowShape.of(size.profile, kind), recipe.batch * (size.sources if stacked else 1))
+    shape = FlowShape.of(size.profile, kind)
+    work = counts.training_step(shape, recipe.batch * shape.stack)
     if not stacked:
         work += counts.classifier_steps(size.sources, size.bins, recipe.batch, recipe.classifier_steps)
 

@@ -79,7 +79,8 @@ def decompose(
             cost += fit.sparsity_weight * H.sum()
         costs = torch.stack([cost, distance]).tolist()
         history.append((*_finite(costs, len(history)), schedule.step_size))
-        lowest.note(costs[0], H, codes)
+        if schedule.is_lowest(costs[0]):
+            lowest.keep(H, codes)
         if codes is not None:
             codes.grad = dictionary.pull_back(_distance_gradient(X, X_hat), H, weight)
             optimisers[1].step()
@@ -171,13 +172,9 @@ class _Lowest:
 
     def __init__(self, H: Tensor, codes: Tensor | None):
         self.variables = torch.empty_like(H), None if codes is None else torch.empty_like(codes)
-        self._cost = float("inf")
 
-    def note(self, cost: float, H: Tensor, codes: Tensor | None) -> None:
-        """Copy both if the cost is the lowest so far."""
-        if cost >= self._cost:
-            return
-        self._cost = cost
+    def keep(self, H: Tensor, codes: Tensor | None) -> None:
+        """In place of those that were kept."""
         for kept, now in zip(self.variables, (H, codes), strict=True):
             if kept is not None:
                 kept.copy_(now)
@@ -194,6 +191,10 @@ class _Schedule:
     @property
     def step_size(self) -> float:
         return self._groups[0]["lr"]
+
+    def is_lowest(self, cost: float) -> bool:
+        """Whether no cost that was taken note of is as low."""
+        return cost < self._best
 
     def is_over(self, cost: float) -> bool:
         """Take note of an iteration's cost; say whether it was the last."""

@@ -440,13 +440,13 @@ for method in GRID:
     )
     print(f"{NAMES[method]}, relu minus projection: {changes}")
 for rule in ("projection", "relu"):
+    nmf, dds3 = (
+        variant(m, {"positivity": rule}).bootstrap(experiments(m, close)[:1])
+        for m in ("nmf", "dds3")
+    )
     for name in ("psa", "average_precision"):
-        pair = [
-            variant(m, {"positivity": rule}).bootstrap(experiments(m, close)[:1])[name]
-            for m in ("nmf", "dds3")
-        ]
         gain = sides[name].loc["dds3", rule] - sides[name].loc["nmf", rule]
-        low, high = metrics.interval(pair[1] - pair[0])
+        low, high = metrics.interval(dds3[name] - nmf[name])
         print(
             f"DDS-3 minus NMF, both under {rule}: {MEASURES[name]} {gain:+.3f} ", end=""
         )

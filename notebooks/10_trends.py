@@ -404,13 +404,11 @@ for worse, better in pairwise(METHODS):
         ("sparsity", better, 0.0),
         "sparsity",
     )
+nothing, most = SPARSITY_WEIGHTS[0], SPARSITY_WEIGHTS[-1]
 for method in FAST:
-    plain_key, asked_key = (
-        ("sparsity", method, weight) for weight in SPARSITY_WEIGHTS[::2]
-    )
+    plain_key, asked_key = (("sparsity", method, weight) for weight in (nothing, most))
     judge_pair("sparser when asked", plain_key, asked_key, "sparsity")
-    for measure in ATTRIBUTION:
-        judge_pair("better when sparsity is asked for", plain_key, asked_key, measure)
+judge_methods("better when sparsity is asked for", FAST, "sparsity", nothing, most)
 told("sparsity")
 
 # %% [markdown]
@@ -442,15 +440,8 @@ told("distance")
 trend_figure("families", "left out")
 
 # %%
-for method in ENDS:
-    for family in families:
-        for measure in ATTRIBUTION:
-            judge_pair(
-                f"{family} helps",
-                ("families", method, family),
-                ("families", method, "none"),
-                measure,
-            )
+for family in families:
+    judge_methods(f"{family} helps", ENDS, "families", family, "none")
 told("families")
 
 # %% [markdown]

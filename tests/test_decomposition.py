@@ -1,12 +1,10 @@
 import math
-import subprocess
-import sys
-import textwrap
 from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
+from memory import needs_linux, printed_by
 from sklearn.decomposition import non_negative_factorization
 
 from ddslib.config import Fit, InputError
@@ -449,31 +447,25 @@ def test_a_silent_recording_cannot_be_decomposed(generator):
 
 
 LONG = """
-    import re
     import numpy as np
-    import torch
-    from pathlib import Path
     from ddslib.config import Fit
     from ddslib.decomposition import decompose_long
     from ddslib.dictionaries import FrameDictionary
     from ddslib.flows import RealNVP
-
-    def peak():
-        return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+    from memory import mebibytes
 
     flow = RealNVP(60, 32, 2, [8, 8]).freeze()
     fit = Fit(1, 0.01, "relu", 1e-4, 0.0)
     X = np.random.default_rng(0).random((32, 18750), np.float32)
     decompose_long(X[:, :512], lambda frames: FrameDictionary(flow, frames), fit)
-    before = peak()
+    before = mebibytes("VmHWM")
     decompose_long(X, lambda frames: FrameDictionary(flow, frames), fit)
-    print(peak() - before, 60 * 18750 * 32 * 4 / 2**20)
+    print(mebibytes("VmHWM") - before, 60 * 18750 * 32 * 4 / 2**20)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
+@needs_linux
 def test_ten_minutes_take_no_more_memory_by_frame_than_a_segment_does():
-    script = [sys.executable, "-c", textwrap.dedent(LONG)]
-    more, codes = map(float, subprocess.run(script, capture_output=True, text=True, check=True).stdout.split())
+    more, codes = printed_by(LONG)
     assert codes > 130
     assert more < codes / 4

@@ -1,11 +1,9 @@
-import subprocess
-import sys
-import textwrap
 from copy import deepcopy
 
 import numpy as np
 import pytest
 import torch
+from memory import needs_linux, printed_by, sparse_file
 
 from ddslib.dictionaries import FrameDictionary, SampleDictionary, SharedDictionary
 from ddslib.flows import ConditionalGlow, RealNVP
@@ -67,27 +65,24 @@ def test_every_sample_needs_a_source(samples):
 
 
 STREAMED = """
-    import re, sys
-    from pathlib import Path
+    import sys
     import numpy as np, torch
     from ddslib.config import Fit
     from ddslib.decomposition import decompose
     from ddslib.dictionaries import SampleDictionary
-
-    def private():
-        return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+    from memory import mebibytes
 
     M, K, T = 600_000, 256, 4
     samples = np.memmap(sys.argv[1], np.float32, mode="c", shape=(M, K))
     fit = Fit(2, 0.01, "projection", 0.0, 0.0)
     decompose(torch.rand(K, T), SampleDictionary(samples[:1000], np.zeros(1000, int), 1), fit)
-    before, peak = private(), 0.0
+    before, peak = mebibytes("RssAnon"), 0.0
     correlate = SampleDictionary.correlate
 
     def watched(self, G):
         global peak
         gradient = correlate(self, G)
-        peak = max(peak, private())
+        peak = max(peak, mebibytes("RssAnon"))
         return gradient
 
     SampleDictionary.correlate = watched
@@ -96,14 +91,10 @@ STREAMED = """
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
+@needs_linux
 def test_six_hundred_thousand_entries_are_streamed_in_bounded_memory(tmp_path):
-    path = tmp_path / "samples.f32"
-    with path.open("wb") as file:
-        file.truncate(600_000 * 256 * 4)  # a sparse file: nothing to write, all of it to read
-    script = [sys.executable, "-c", textwrap.dedent(STREAMED), str(path)]
-    output = subprocess.run(script, capture_output=True, text=True, check=True).stdout
-    used, dictionary, activations = map(float, output.split())
+    path = sparse_file(tmp_path / "samples.f32", 600_000 * 256 * 4)
+    used, dictionary, activations = printed_by(STREAMED, path)
     # H, its gradient and Adam's two moments are needed; the dictionary is not.
     assert used < 5 * activations + 32
     assert used < dictionary / 6

@@ -1,13 +1,11 @@
 import math
-import subprocess
-import sys
-import textwrap
 from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from memory import needs_linux, printed_by, sparse_file
 from torch.distributions import Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal
 from torch.nn import functional
 
@@ -465,15 +463,12 @@ def test_a_training_whose_units_all_stopped_early_resumes_from_its_last_checkpoi
 
 
 STREAMED = """
-    import re, sys
-    from pathlib import Path
+    import sys
     import numpy as np
     from ddslib import training
     from ddslib.config import FlowTraining
     from ddslib.frames import Frames
-
-    def private():
-        return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+    from memory import mebibytes
 
     def epoch(M):
         values = np.memmap(sys.argv[1], np.float32, mode="c", shape=(M, 256))
@@ -484,13 +479,13 @@ STREAMED = """
         steps=1, hidden=(4,), batch=64, learning_rate=0.001, epochs=1, patience=1, gradient_clipping=None, noise=0.01
     )
     epoch(1600)
-    before, peak = private(), 0.0
+    before, peak = mebibytes("RssAnon"), 0.0
     step = training._Run._step
 
     def watched(self, rows):
         global peak
         outcome = step(self, rows)
-        peak = max(peak, private())
+        peak = max(peak, mebibytes("RssAnon"))
         return outcome
 
     training._Run._step = watched
@@ -499,11 +494,7 @@ STREAMED = """
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
+@needs_linux
 def test_frames_are_read_batch_by_batch_so_that_a_store_may_be_larger_than_memory(tmp_path):
-    path = tmp_path / "values.f32"
-    with path.open("wb") as file:
-        file.truncate(400_000 * 256 * 4)  # a sparse file: nothing to write, all of it to read
-    script = [sys.executable, "-c", textwrap.dedent(STREAMED), str(path)]
-    used, store = map(float, subprocess.run(script, capture_output=True, text=True, check=True).stdout.split())
+    used, store = printed_by(STREAMED, sparse_file(tmp_path / "values.f32", 400_000 * 256 * 4))
     assert used < store / 6
