@@ -38,7 +38,7 @@ def test_a_row_has_its_columns_and_the_expected_numbers(row):
 
 
 def test_a_second_asking_reads_the_row_back(workspace, row):
-    (path,) = (workspace.folder / "rows").glob("*.json")
+    path = workspace.row_path(workspace.experiment("nmf"))
     written = path.stat().st_mtime_ns
     assert workspace.evaluate(workspace.experiment("nmf")) == row
     assert path.stat().st_mtime_ns == written
