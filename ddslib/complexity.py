@@ -1,4 +1,4 @@
-"""What building W and building X̂ cost as one size grows, measured and counted (paper §III-E, Table I)."""
+"""What building W, building X̂ and training cost as one size grows, measured and counted (paper §III-E, Table I)."""
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
@@ -14,15 +14,18 @@ from scipy import stats
 
 from . import counts
 from .artefacts import digest, write_text
-from .config import Growth, Sizes
+from .config import FlowTraining, Growth, Profile, Sizes
 from .counts import FlowShape, Work
 from .dictionaries import Dictionary, FrameDictionary, SampleDictionary, SharedDictionary
 from .flows import ConditionalGlow, Flow, RealNVP
+from .frames import Frames
 from .machine import PeakMemory, seconds
 from .processes import progress
+from .training import train
 
-REVISION = 1  # raise when what is measured changes
+REVISION = 2  # raise when what is measured changes
 FACTORS = {"nmf": "TKNM", "dds1": "TKN", "dds2": "TKNC", "dds3": "TKNC"}  # what each method's cost depends on
+TRAINED = {"dds2": "note_flows", "dds3": "conditional_flow"}  # DDS-1 has the flows of DDS-2
 FIXED_WIDTHS = "K, fixed widths"
 NEXT_TO_NOTHING = {"T": 1, "K": 16, "N": 1, "C": 1, "M": 1}  # a flow needs some bins
 FEWEST_SECONDS = 0.01  # of what is timed at once: as many repetitions as this takes
@@ -30,7 +33,7 @@ REPEATS = 5
 
 
 class Cost(NamedTuple):
-    """Of one part of an iteration."""
+    """Of one part of an iteration, or of an epoch of training."""
 
     seconds: float  # the shortest of several
     bytes: int | None  # most memory that was in use beyond what was before; for W, that of the weights too
@@ -83,6 +86,24 @@ def measure(method: str, sizes: Sizes, device: torch.device) -> dict[str, Cost]:
     }
 
 
+def measure_training(recipe: FlowTraining, method: str, sizes: Sizes, device: torch.device) -> Cost:
+    """The cost of an epoch on M random frames of N sources.  A frame of each source validates."""
+    recipe = replace(recipe, epochs=1, steps=sizes.F, hidden=sizes.hidden)
+    values = torch.rand(sizes.N + sizes.M, sizes.K, generator=torch.Generator().manual_seed(0)).numpy()
+    number = np.arange(len(values))
+    frames = Frames(values, number % sizes.N, np.zeros_like(number), (), "")
+
+    def epoch() -> float:
+        return train(recipe, frames, number < sizes.N, sizes.N, 0, device).seconds
+
+    with PeakMemory(device) as memory:
+        epoch()
+    shape = _shape(method, sizes)
+    step = counts.training_step(shape, recipe.batch * shape.stack)
+    operations = sizes.M / (recipe.batch * shape.stack) * step.operations
+    return Cost(min(epoch() for _ in range(REPEATS)), memory.bytes, operations)
+
+
 def _shortest(part: Callable[[], object], device: torch.device) -> float:
     """Its time, without what else the machine was busy with: that can only make it longer."""
     once = seconds(part, device)
@@ -103,9 +124,12 @@ def points(growth: Growth) -> Iterator[tuple[str, str, int, Sizes]]:
     for method, factors in FACTORS.items():
         for factor in (*factors, *([FIXED_WIDTHS] if method != "nmf" else [])):
             letter = factor[0]
-            doubled = [getattr(growth.smallest, letter) << doubling for doubling in range(growth.doublings + 1)]
-            for size in (NEXT_TO_NOTHING[letter], *doubled):
+            for size in (NEXT_TO_NOTHING[letter], *_doubled(growth, letter)):
                 yield method, factor, size, grown(growth.smallest, letter, size, factor != FIXED_WIDTHS)
+
+
+def _doubled(growth: Growth, letter: str) -> list[int]:
+    return [getattr(growth.smallest, letter) << doubling for doubling in range(growth.doublings + 1)]
 
 
 def grown(sizes: Sizes, letter: str, size: int, proportional: bool) -> Sizes:
@@ -116,15 +140,18 @@ def grown(sizes: Sizes, letter: str, size: int, proportional: bool) -> Sizes:
     return replace(sizes, **{letter: size}, hidden=hidden)
 
 
-def table(growth: Growth, folder: Path, device: torch.device) -> pd.DataFrame:
+def table(profile: Profile, folder: Path, device: torch.device) -> pd.DataFrame:
     """A row for every point and part, in order: ``method, part, factor, size, seconds, bytes, operations``.
 
-    Measured on one thread, so that a time is work and nothing else, and kept in `folder`.
+    Then a row for every amount of training data.  Measured on one thread, so that a time is work and nothing else,
+    and kept in `folder`.
     """
-    path = folder / f"{digest(REVISION, growth, device.type)}.csv"
+    recipes = {method: getattr(profile, kind) for method, kind in TRAINED.items()}
+    path = folder / f"{digest(REVISION, profile.complexity, list(recipes.values()), device.type)}.csv"
     if not path.exists():
         with _undisturbed():
-            write_text(path, pd.DataFrame(_rows(growth, device)).to_csv(index=False))
+            rows = [*_rows(profile.complexity, device), *_training_rows(profile.complexity, recipes, device)]
+        write_text(path, pd.DataFrame(rows).to_csv(index=False))
     return pd.read_csv(path)
 
 
@@ -149,6 +176,13 @@ def _rows(growth: Growth, device: torch.device) -> Iterator[dict]:
             for part, cost in measure(method, sizes, device).items():
                 yield {"method": method, "part": part, "factor": factor, "size": size, **cost._asdict()}
             bar.update()
+
+
+def _training_rows(growth: Growth, recipes: dict[str, FlowTraining], device: torch.device) -> Iterator[dict]:
+    for method, recipe in recipes.items():
+        for size in _doubled(growth, "M"):
+            cost = measure_training(recipe, method, replace(growth.smallest, M=size), device)
+            yield {"method": method, "part": "training", "factor": "M", "size": size, **cost._asdict()}
 
 
 class Exponent(NamedTuple):

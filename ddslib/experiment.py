@@ -281,11 +281,11 @@ class Workspace:
         measures = {
             "psa": metrics.precision_of_source_attribution,
             "average_precision": metrics.average_precision,
-            "sparsity": lambda A, _: metrics.sparsity(A, self.profile.evaluation.epsilon),
+            "sparsity": lambda A, _, weights: metrics.sparsity(A, self.profile.evaluation.epsilon, weights),
         }
         if self._judges(first):
             threshold = self.threshold(first)
-            measures["f_measure"] = lambda A, Y: metrics.precision_recall_f(A, Y, threshold).f_measure
+            measures["f_measure"] = lambda A, Y, weights: metrics.precision_recall_f(A, Y, threshold, weights).f_measure
         names = [recording.name.removesuffix(recording.instrument) for recording in self.recordings(first)]
         chords = int(digest(names), 16)
 

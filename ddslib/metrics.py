@@ -4,6 +4,9 @@ A (N, T) holds source activations, finite and not negative; Y (N, T) is the bina
 or tensors of any device are accepted; results are plain floats.  Every measure checks its input and
 raises ValueError, saying what was expected, rather than return a NaN.
 
+Most take `weights` (T,) as well: a frame of weight 2 counts as if it were there twice.  With many sets of them,
+weights (..., T), there is a result (...) for each, in one go: that is what makes `bootstrap` fast.
+
 Measures:
     * `precision_of_source_attribution`, over all frames or averaged by frame
     * `sparsity`, the share of cells that are nearly zero
@@ -22,7 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.metrics import average_precision_score, precision_recall_curve
+from sklearn.metrics import precision_recall_curve
 
 
 def as_array(values: ArrayLike) -> np.ndarray:
@@ -46,15 +49,38 @@ def _validated(A: ArrayLike, Y: ArrayLike | None = None) -> tuple[np.ndarray, np
     return A, Y.astype(bool)
 
 
-def precision_of_source_attribution(A: ArrayLike, Y: ArrayLike) -> float:
+def _each_once(weights: ArrayLike | None, frames: int) -> np.ndarray:
+    """The weights, or where there are none a weight of 1 for every frame."""
+    weights = np.ones(frames) if weights is None else as_array(weights)
+    if weights.shape[-1:] != (frames,):
+        raise ValueError(f"weights have shape {weights.shape}, expected one for each of {frames} frames")
+    return weights
+
+
+def _defined(total: np.ndarray | float, trouble: str) -> np.ndarray | float:
+    """What is to be divided by, if it is nowhere zero."""
+    if not np.all(total):
+        raise ValueError(trouble)
+    return total
+
+
+def _plain(result: np.ndarray | float) -> np.ndarray | float:
+    return result if np.ndim(result) else float(result)
+
+
+INACTIVE = "A is zero everywhere, so its precision is undefined; expected some activity"
+SILENT = "Y is zero everywhere, so {} is undefined; expected some active note"
+
+
+def precision_of_source_attribution(A: ArrayLike, Y: ArrayLike, weights: ArrayLike | None = None) -> float | np.ndarray:
     """PSA: the share of all activity that lies on notes that sound (paper Eq. 1).
 
     In [0, 1].  Raises ValueError where A is zero everywhere, since a share of nothing is undefined.
     """
     A, Y = _validated(A, Y)
-    if not A.any():
-        raise ValueError("A is zero everywhere, so its precision is undefined; expected some activity")
-    return float(A[Y].sum() / A.sum())
+    weights = _each_once(weights, A.shape[1])
+    total = _defined(weights @ A.sum(axis=0), INACTIVE)
+    return _plain(weights @ (A * Y).sum(axis=0) / total)
 
 
 class FrameMean(NamedTuple):
@@ -69,69 +95,80 @@ def frame_precision_of_source_attribution(A: ArrayLike, Y: ArrayLike) -> FrameMe
     A, Y = _validated(A, Y)
     total = A.sum(axis=0)
     heard = total > 0
-    if not heard.any():
-        raise ValueError("A is zero everywhere, so its precision is undefined; expected some activity")
+    _defined(heard.any(), INACTIVE)
     shares = (A * Y).sum(axis=0)[heard] / total[heard]
     return FrameMean(float(shares.mean()), int((~heard).sum()))
 
 
-def sparsity(A: ArrayLike, epsilon: float) -> float:
+def sparsity(A: ArrayLike, epsilon: float, weights: ArrayLike | None = None) -> float | np.ndarray:
     """ℓ0^ε: the share of A's cells that are at most `epsilon` (paper §IV-E2)."""
     A, _ = _validated(A)
-    return float((A <= epsilon).mean())
+    weights = _each_once(weights, A.shape[1])
+    return _plain(weights @ (A <= epsilon).mean(axis=0) / weights.sum(axis=-1))
 
 
-def relative_error(X: ArrayLike, X_hat: ArrayLike) -> float:
+def relative_error(X: ArrayLike, X_hat: ArrayLike, weights: ArrayLike | None = None) -> float | np.ndarray:
     """‖X − X̂‖ / ‖X‖ in the Frobenius norm.  Raises ValueError where X is zero or the shapes differ."""
     X, X_hat = as_array(X).astype(np.float64), as_array(X_hat).astype(np.float64)
     if X.shape != X_hat.shape:
         raise ValueError(f"the reconstruction has shape {X_hat.shape}, expected {X.shape}")
-    if not X.any():
-        raise ValueError("X is zero everywhere, so its relative error is undefined")
-    return float(np.linalg.norm(X - X_hat) / np.linalg.norm(X))
+    weights = _each_once(weights, X.shape[1])
+    energy = _defined(weights @ (X**2).sum(axis=0), "X is zero everywhere, so its relative error is undefined")
+    return _plain(np.sqrt(weights @ ((X - X_hat) ** 2).sum(axis=0) / energy))
 
 
-def average_precision(A: ArrayLike, Y: ArrayLike, per_frame: bool = False) -> float:
+def average_precision(
+    A: ArrayLike, Y: ArrayLike, per_frame: bool = False, weights: ArrayLike | None = None
+) -> float | np.ndarray:
     """Area under the precision-recall curve over all cells of A, ranked by activity.
 
     With ``per_frame=True`` each frame is first divided by its sum, so that loudness does not rank the
     frames.  Raises ValueError where no note sounds.
     """
     A, Y = _validated(A, Y)
-    if not Y.any():
-        raise ValueError("Y is zero everywhere, so average precision is undefined; expected some active note")
+    weights = _each_once(weights, A.shape[1])
     if per_frame:
         A = A / np.maximum(A.sum(axis=0), np.finfo(float).tiny)
-    return float(average_precision_score(Y.ravel(), A.ravel()))
+    ranked = np.argsort(-A, axis=None)
+    activity, right, frame = A.ravel()[ranked], Y.ravel()[ranked], ranked % A.shape[1]
+    last = np.append(activity[1:] != activity[:-1], True)  # cells that are equally active are detected together
+
+    def area(weights: np.ndarray) -> float:
+        cells = weights[frame]
+        detected, hits = np.cumsum(cells)[last], np.cumsum(cells * right)[last]
+        _defined(hits[-1], SILENT.format("average precision"))
+        precision = hits / np.maximum(detected, np.finfo(float).tiny)
+        return np.diff(hits, prepend=0) @ precision / hits[-1]
+
+    return _plain(np.apply_along_axis(area, -1, weights))
 
 
 class Detection(NamedTuple):
     """Frame-level detection of notes."""
 
-    precision: float
-    recall: float
-    f_measure: float
+    precision: float | np.ndarray
+    recall: float | np.ndarray
+    f_measure: float | np.ndarray
 
 
-def precision_recall_f(A: ArrayLike, Y: ArrayLike, threshold: float) -> Detection:
+def precision_recall_f(A: ArrayLike, Y: ArrayLike, threshold: float, weights: ArrayLike | None = None) -> Detection:
     """Precision, recall and their harmonic mean where a cell of A at or above `threshold` is a note.
 
     The precision of no detection at all is 0.  Raises ValueError where no note sounds.
     """
     A, Y = _validated(A, Y)
-    if not Y.any():
-        raise ValueError("Y is zero everywhere, so recall is undefined; expected some active note")
-    detected = A >= threshold
-    hits = (detected & Y).sum()
-    precision, recall = hits / max(detected.sum(), 1), hits / Y.sum()
-    return Detection(float(precision), float(recall), float(2 * hits / (detected.sum() + Y.sum())))
+    weights = _each_once(weights, A.shape[1])
+    sounding = _defined(weights @ Y.sum(axis=0), SILENT.format("recall"))
+    detected = weights @ (A >= threshold).sum(axis=0)
+    hits = weights @ ((A >= threshold) & Y).sum(axis=0)
+    precision = hits / np.maximum(detected, np.finfo(float).tiny)
+    return Detection(_plain(precision), _plain(hits / sounding), _plain(2 * hits / (detected + sounding)))
 
 
 def best_threshold(A: ArrayLike, Y: ArrayLike) -> float:
     """The threshold on A of the highest F-measure.  Choose it on other mixtures than you report."""
     A, Y = _validated(A, Y)
-    if not Y.any():
-        raise ValueError("Y is zero everywhere, so no threshold is best; expected some active note")
+    _defined(Y.any(), "Y is zero everywhere, so no threshold is best; expected some active note")
     precision, recall, thresholds = precision_recall_curve(Y.ravel(), A.ravel())
     f = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
     return float(thresholds[f[:-1].argmax()])
@@ -162,23 +199,23 @@ def verdict(found: ArrayLike) -> str:
 
 
 def bootstrap(
-    measure: Callable[..., float],
+    measure: Callable[..., np.ndarray],
     runs: Sequence[tuple[ArrayLike, ...]],
     chord: ArrayLike,
     generator: np.random.Generator,
     draws: int,
 ) -> np.ndarray:
-    """Results (draws,) of `measure`, whose arguments are arrays with T frames as their last axis.
+    """Results (draws,) of `measure`, as they would be with other runs and other chords.
 
-    `runs` holds those arguments once for every seed, and `chord` (T,) says which chord a frame is from.
-    Every draw takes one run, and as many chords as there are, with replacement.
+    `runs` holds the measure's arguments once for every seed, and `chord` (T,) says which chord a frame is from.
+    Every draw takes one run, and as many chords as there are, with replacement: a frame's weight is how often its
+    chord was drawn.
     """
-    chord = as_array(chord)
-    runs = [[as_array(values) for values in arrays] for arrays in runs]
-    frames = [np.flatnonzero(chord == name) for name in np.unique(chord)]
-    found = []
-    for _ in range(draws):
-        arrays = runs[generator.integers(len(runs))]
-        drawn = np.concatenate([frames[index] for index in generator.integers(len(frames), size=len(frames))])
-        found.append(measure(*(values[..., drawn] for values in arrays)))
-    return np.array(found)
+    names, index = np.unique(as_array(chord), return_inverse=True)
+    run = generator.integers(len(runs), size=draws)
+    times = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
+    found = np.empty(draws)
+    for number in np.unique(run):
+        chosen = run == number
+        found[chosen] = measure(*runs[number], weights=times[chosen][:, index])
+    return found

@@ -348,7 +348,7 @@ few = Frames(
 sigmas = [0.0, 0.005, 0.02]
 trials = {}
 for sigma in sigmas:
-    changed = replace(recipe, noise=sigma, epochs=50, patience=50)
+    changed = replace(recipe, noise=sigma, epochs=30, patience=30)
     trials[sigma] = training.train(
         changed, few, validation[pair_rows], len(pair), experiment.seed, device
     )

@@ -35,7 +35,6 @@ seed = None  # of the flows' training and of the start of H; None is the profile
 # %%
 import math
 from dataclasses import replace
-from functools import cache
 
 import librosa
 import matplotlib.pyplot as plt
@@ -44,8 +43,8 @@ import pandas as pd
 import torch
 
 from ddslib import metrics, plots
-from ddslib.config import SharedCodeFit, load_profile
-from ddslib.decomposition import Decomposition, decompose
+from ddslib.config import load_profile
+from ddslib.decomposition import Decomposition
 from ddslib.dictionaries import SharedDictionary
 from ddslib.experiment import Workspace
 
@@ -404,29 +403,28 @@ print(f"sounding cells of A that are at zero: {float((A == 0)[Y].float().mean())
 # else equal. For the first we also stop halfway, to see that no activation comes back.
 
 # %%
-keep = mixture.chord < 2
-x, y = X[:, keep].to(workspace.device), Y[:, keep]
+few = replace(experiment, chords=min(2, experiment.chords))
+y = workspace.snippet(few).Y
 
 
-@cache
-def search(fit: SharedCodeFit) -> Decomposition:
-    """A decomposition of the first chords."""
-    dictionary = SharedDictionary(flow, C, fit.log_determinant)
-    return decompose(x, dictionary, fit, generator=draws())
+def search(**changes) -> Decomposition:
+    """A brief decomposition of the first chords, with other settings."""
+    brief = replace(fit, **{"iterations": 60} | changes)
+    other = Workspace(replace(profile, dds3=brief), work_dir, maps_root, device)
+    return other.decomposition(few)
 
 
 def report(name: str, result: Decomposition) -> None:
     psa = metrics.precision_of_source_attribution(result.A, y)
     ranked = metrics.average_precision(result.A, y)
-    error = metrics.relative_error(x, result.X_hat)
+    error = metrics.relative_error(workspace.snippet(few).X, result.X_hat)
     print(f"{name:12} PSA {psa:.3f}, average precision {ranked:.3f}, ", end="")
     print(f"relative error {error:.3f}, zeros {(result.H == 0).float().mean():.3f}")
 
 
-brief = replace(fit, iterations=60)
-relu = search(replace(brief, positivity="relu"))
-projection = search(replace(brief, positivity="projection"))
-halfway = search(replace(brief, positivity="relu", iterations=30))
+relu = search(positivity="relu")
+projection = search(positivity="projection")
+halfway = search(positivity="relu", iterations=30)
 report("relu", relu)
 report("projection", projection)
 came_back = (halfway.H == 0) & (relu.H > 0)
@@ -471,7 +469,7 @@ print(f"with all codes at zero and no silent frame it would be {at_modes:.3g}")
 
 # %%
 for weight in (1e-4, 1.0):
-    short = search(replace(brief, likelihood_weight=weight))
+    short = search(likelihood_weight=weight)
     report(f"λ = {weight:g}", short)
     used = short.codes.norm(dim=2)
     print(f"{'':12} median distance from the mode {used.median():.3g}")
@@ -487,7 +485,7 @@ assert used.median() < loose
 # many spectra into few codes, a spectrum is more likely than its code says. The same weight of 1, with the determinant:
 
 # %%
-whole = search(replace(brief, likelihood_weight=1.0, log_determinant=True))
+whole = search(likelihood_weight=1.0, log_determinant=True)
 report("λ = 1, det", whole)
 with torch.no_grad():
     for name, found_codes in (("without", short.codes), ("with", whole.codes)):

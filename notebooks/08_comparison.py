@@ -206,9 +206,13 @@ def difference(worse, better, measure, instrument):
             experiments(worse, instrument), experiments(better, instrument)
         )
     ]
-    values = [measure(B, Y) - measure(A, Y) for A, B, Y in runs]
+
+    def gain(A, B, Y, weights=None):
+        return measure(B, Y, weights=weights) - measure(A, Y, weights=weights)
+
+    values = [gain(*run) for run in runs]
     draws = metrics.bootstrap(
-        lambda A, B, Y: measure(B, Y) - measure(A, Y),
+        gain,
         runs,
         mixture.chord,
         np.random.default_rng(0),
@@ -241,8 +245,8 @@ pd.DataFrame(claims(metrics.precision_of_source_attribution, order), columns=col
 
 
 # %%
-def sparsity(A, Y):
-    return metrics.sparsity(A, evaluation.epsilon)
+def sparsity(A, Y, weights):
+    return metrics.sparsity(A, evaluation.epsilon, weights)
 
 
 pd.DataFrame(claims(sparsity, METHODS), columns=columns)

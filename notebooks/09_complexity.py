@@ -35,13 +35,11 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import torch
 
-from ddslib import complexity, plots, training
+from ddslib import complexity, plots
 from ddslib.config import load_profile
 from ddslib.decomposition import decompose
 from ddslib.experiment import Workspace
-from ddslib.frames import Frames
 
 plots.use_style()
 profile = load_profile(profile, settings)
@@ -89,7 +87,7 @@ for method in NAMES:
 # out of the fits.
 
 # %%
-table = complexity.table(growth, Path(work_dir) / "complexity", workspace.device)
+table = complexity.table(profile, Path(work_dir) / "complexity", workspace.device)
 table.to_csv(Path(work_dir) / "complexity.csv", index=False)
 print(f"complexity.csv: {len(table)} rows, columns {', '.join(table.columns)}")
 counted = table[table.operations > 0]  # NMF has no W to build
@@ -296,38 +294,24 @@ plt.show()
 # ## What training costs
 #
 # That DDS does not depend on $M$ is true of the search. Its flows have to learn from the $M$ frames first, epoch for epoch. By
-# count, an epoch is linear in $M$, and NMF has none. With few frames an epoch has only a few steps, and overhead hides it:
-
-
-# %%
-def epoch_seconds(kind, M):
-    """Of an epoch of training on M random frames, after a first one."""
-    recipe = replace(getattr(profile, kind), epochs=2)
-    sources = np.arange(M) % own.N
-    values = torch.rand(M, own.K, generator=torch.Generator().manual_seed(0)).numpy()
-    frames = Frames(values, sources, np.zeros(M, np.int64), (), "")
-    held_out = np.arange(M) < M // 5
-    long, short = (
-        training.train(
-            replace(recipe, epochs=epochs), frames, held_out, own.N, 0, workspace.device
-        ).seconds
-        for epochs in (2, 1)
-    )
-    return long - short
-
-
-amounts = [own.N * (16 << doubling) for doubling in range(4)]
-epochs = {
-    kind: [epoch_seconds(kind, M) for M in amounts]
-    for kind in ("note_flows", "conditional_flow")
-}
+# count, an epoch is linear in $M$, and NMF has none. Epochs on random frames, at the sizes from which everything above is
+# doubled, again on one thread; the rows are in the same file:
 
 # %% tags=["nbval-ignore-output"]
-for kind, seconds in epochs.items():
-    slope = complexity.exponent(amounts, seconds)
-    times = ", ".join(f"{s:.2f}" for s in seconds)
-    print(f"{kind}, an epoch at M = {amounts}: {times} s")
-    print(f"  exponent {slope.value:.2f} [{slope.low:.2f}, {slope.high:.2f}]")
+FLOWS = {"dds2": "a stack of note flows", "dds3": "the conditional flow"}
+for method, name in FLOWS.items():
+    rows = table[(table.part == "training") & (table.method == method)]
+    times = ", ".join(f"{1e3 * s:.0f}" for s in rows.seconds)
+    slope = complexity.exponent(rows["size"], rows.seconds)
+    print(f"{name}: an epoch at M = {', '.join(map(str, rows['size']))}: {times} ms")
+    print(
+        f"  exponent {slope.value:.2f} [{slope.low:.2f}, {slope.high:.2f}], predicted 1"
+    )
+
+# %% [markdown]
+# And in this profile:
+
+# %% tags=["nbval-ignore-output"]
 saved = max(
     iteration_seconds(
         "nmf", complexity.build("nmf", replace(own, M=here), workspace.device)

@@ -1,7 +1,7 @@
 """What the complexity chapter plans, counts and fits."""
 
 from collections import defaultdict
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ddslib import complexity
-from ddslib.config import Growth, Sizes
+from ddslib.config import Growth, Sizes, load_profile
 
 CPU = torch.device("cpu")
 SMALL = Sizes(T=6, K=32, N=3, C=2, M=20, F=2, hidden=(8,))
@@ -62,11 +62,25 @@ def test_space_is_that_of_weights_and_entries(method):
 
 
 def test_the_table_has_its_columns_and_is_measured_once(tmp_path):
-    table = complexity.table(GROWTH, tmp_path, CPU)
+    profile = replace(load_profile("smoke"), complexity=GROWTH)
+    table = complexity.table(profile, tmp_path, CPU)
     assert list(table) == ["method", "part", "factor", "size", "seconds", "bytes", "operations"]
-    assert len(table) == 2 * len(list(complexity.points(GROWTH)))
     assert (table.seconds > 0).all()
-    assert complexity.table(GROWTH, tmp_path, CPU).equals(table)
+    training = table[table.part == "training"]
+    assert len(table) - len(training) == 2 * len(list(complexity.points(GROWTH)))
+    assert complexity.table(profile, tmp_path, CPU).equals(table)
+    for method in complexity.TRAINED:
+        rows = training[training.method == method]
+        assert list(rows["size"]) == [20, 40, 80, 160]
+        assert np.allclose(np.diff(np.log2(rows.operations)), 1)  # linear in the amount of data
+
+
+def test_operations_of_training_are_three_passes_over_all_frames():
+    recipe = load_profile("smoke").note_flows
+    cost = complexity.measure_training(recipe, "dds2", SMALL, CPU)
+    shape = complexity._shape("dds2", SMALL)
+    assert cost.operations == pytest.approx(3 * shape.pass_over(SMALL.M))
+    assert cost.seconds > 0
 
 
 def test_an_exponent_is_that_of_the_power_law_and_its_interval_holds_it():

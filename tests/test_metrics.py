@@ -3,6 +3,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import average_precision_score
 
 from ddslib import metrics
 
@@ -108,15 +109,62 @@ def test_bad_input_is_an_error_not_a_number(activations, roll, message):
         metrics.precision_of_source_attribution(activations, roll)
 
 
+MEASURES = {
+    "PSA": metrics.precision_of_source_attribution,
+    "sparsity": lambda A, Y, weights=None: metrics.sparsity(A, 0.1, weights),
+    "relative error": lambda A, Y, weights=None: metrics.relative_error(A, A * Y, weights),
+    "average precision": metrics.average_precision,
+    "F": lambda A, Y, weights=None: metrics.precision_recall_f(A, Y, 0.2, weights).f_measure,
+}
+
+
+def _activities(frames):
+    """Activities with ties and zeros, and a piano roll that they have something to do with."""
+    draws = np.random.default_rng(0)
+    Y = draws.random((7, frames)) < 0.3
+    return np.floor(10 * np.maximum(draws.normal(size=Y.shape) + Y, 0)) / 10, Y
+
+
+@pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
+def test_a_frame_of_weight_k_counts_as_k_frames(measure):
+    A, Y = _activities(40)
+    weights = np.random.default_rng(1).integers(4, size=(5, 40))
+    repeated = [measure(np.repeat(A, times, axis=1), np.repeat(Y, times, axis=1)) for times in weights]
+    assert measure(A, Y, weights=weights) == pytest.approx(repeated)
+    assert measure(A, Y, weights=weights[0]) == pytest.approx(repeated[0])
+    assert measure(A, Y, weights=np.ones(40)) == measure(A, Y)
+    assert type(measure(A, Y)) is float
+    with pytest.raises(ValueError, match=r"weights have shape \(39,\), expected one for each of 40 frames"):
+        measure(A, Y, weights=np.ones(39))
+
+
+def test_average_precision_agrees_with_scikit_learn():
+    A, Y = _activities(60)
+    weights = np.random.default_rng(2).random(60)
+    assert metrics.average_precision(A, Y) == pytest.approx(average_precision_score(Y.ravel(), A.ravel()))
+    expected = average_precision_score(Y.ravel(), A.ravel(), sample_weight=np.tile(weights, 7))
+    assert metrics.average_precision(A, Y, weights=weights) == pytest.approx(expected)
+
+
+def test_frames_of_no_weight_do_not_define_a_share():
+    A, Y = np.array([[0.0, 1.0]]), np.array([[0, 1]])
+    for measure in (metrics.precision_of_source_attribution, metrics.average_precision):
+        assert measure(A, Y, weights=np.array([0, 1])) == 1
+        with pytest.raises(ValueError, match="undefined"):
+            measure(A, Y, weights=np.array([1, 0]))
+
+
+def _mean(values, weights):
+    return weights @ values / weights.sum(axis=-1)
+
+
 def test_an_interval_holds_the_measure_and_narrows_with_more_chords():
     generator = np.random.default_rng(0)
     widths = []
     for chords in (8, 128):
         chord = np.repeat(np.arange(chords), 5)
         values = generator.normal(size=chords)[chord]
-        low, high = metrics.interval(
-            metrics.bootstrap(np.mean, [(values,)], chord, np.random.default_rng(1), draws=2000)
-        )
+        low, high = metrics.interval(metrics.bootstrap(_mean, [(values,)], chord, np.random.default_rng(1), draws=2000))
         # The mean of independent chords deviates by their deviation over the root of their number.
         assert high - low == pytest.approx(2 * 1.96 * values.std() / np.sqrt(chords), rel=0.15)
         assert low < values.mean() < high
@@ -125,23 +173,17 @@ def test_an_interval_holds_the_measure_and_narrows_with_more_chords():
 
 
 def test_an_interval_draws_whole_chords_and_spreads_over_runs():
-    chord = np.repeat([0, 1], 10)
+    chord = np.repeat([7, 3], 10)  # names of chords, in any order
     same = np.ones(20)
-    assert metrics.interval(metrics.bootstrap(np.mean, [(same,)], chord, np.random.default_rng(0), draws=300)) == (1, 1)
-    low, high = metrics.interval(
-        metrics.bootstrap(np.mean, [(same,), (3 * same,)], chord, np.random.default_rng(0), draws=300)
-    )
-    assert (low, high) == (1, 3)
-    halves = {round(float(np.mean(v)), 6) for v in _drawn(np.where(chord == 0, 0.0, 1.0), chord)}
-    assert halves == {0.0, 0.5, 1.0}
 
+    def found(*runs, draws=300):
+        return metrics.bootstrap(_mean, runs, chord, np.random.default_rng(0), draws)
 
-def _drawn(values, chord):
-    seen = []
-    metrics.interval(
-        metrics.bootstrap(lambda v: seen.append(v) or 0.0, [(values,)], chord, np.random.default_rng(0), draws=50)
-    )
-    return seen
+    assert metrics.interval(found((same,))) == (1, 1)
+    assert metrics.interval(found((same,), (3 * same,))) == (1, 3)
+    halves = found((np.where(chord == 7, 0.0, 1.0),))
+    assert set(halves) == {0.0, 0.5, 1.0}
+    assert np.mean(halves == 0.5) == pytest.approx(0.5, abs=0.1)
 
 
 def test_a_verdict_is_given_where_the_interval_has_one_sign():
