@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 PROFILES = Path(__file__).resolve().parent.parent / "profiles"
+YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it was built
 
 Pitch = Annotated[int, Field(ge=21, le=108)]
 Positive = Annotated[int, Field(gt=0)]
@@ -245,7 +246,7 @@ def _read(profile: str | Path) -> tuple[Path, dict]:
         known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml"))) or "none"
         raise InputError(f"profile {str(profile)!r} not found; expected a .yaml file or one of: {known}")
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.load(path.read_text(), YAML)
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not readable as YAML: {error}") from error
     if not isinstance(content, dict):

@@ -17,9 +17,8 @@ from pathlib import Path
 
 import mido
 import numpy as np
-import pyroomacoustics
+import scipy
 import soundfile
-from scipy.signal import butter, fftconvolve, lfilter
 
 from .artefacts import digest, write_text, writing
 from .config import InputError, Pitches, Rendering
@@ -281,7 +280,7 @@ def _render_note(code: str, score: Score, note: Note, draw: np.random.Generator)
     )  # fmt: skip
     if piano.brightness:
         dry = _soften(dry, piano.brightness, note.velocity)
-    wet = fftconvolve(dry[None], _room_response(piano.room), axes=1)[:, : len(dry)]
+    wet = scipy.signal.fftconvolve(dry[None], _room_response(piano.room), axes=1)[:, : len(dry)]
     return np.pad(wet, ((0, 0), (start, 0)))
 
 
@@ -292,12 +291,14 @@ def _mistuning(piano: Piano, pitch: int) -> float:
 def _soften(audio: np.ndarray, brightness: float, velocity: int) -> np.ndarray:
     """A first-order low-pass that opens with velocity, as a hammer's felt hardens under force."""
     cutoff = min(brightness * 2 ** ((velocity - 64) / 24), 0.45 * SAMPLE_RATE)
-    return lfilter(*butter(1, cutoff, fs=SAMPLE_RATE), audio)
+    return scipy.signal.lfilter(*scipy.signal.butter(1, cutoff, fs=SAMPLE_RATE), audio)
 
 
 @lru_cache
 def _room_response(room: Room) -> np.ndarray:
     """Stereo impulse response of mean energy one per channel: shape (2, taps)."""
+    import pyroomacoustics  # here, since it takes a second that only rendering needs
+
     absorption, order = pyroomacoustics.inverse_sabine(room.reverberation, room.size)
     shoebox = pyroomacoustics.ShoeBox(
         room.size, fs=SAMPLE_RATE, materials=pyroomacoustics.Material(absorption), max_order=order

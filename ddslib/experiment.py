@@ -119,8 +119,8 @@ class Workspace:
         return list(_chords(self.root, self._rendering, mixture, self.profile.pitches))
 
     def snippet(self, experiment: Experiment) -> Snippet:
-        """The mixture that the experiment decomposes."""
-        return snippet(self.recordings(experiment), self.profile.front_end, self.profile.pitches)
+        """The mixture that the experiment decomposes; a process prepares it once."""
+        return _snippet(tuple(self.recordings(experiment)), self.profile.front_end, self.profile.pitches)
 
     def flow(self, kind: str, without: str | None = None, seed: int | None = None) -> Trained:
         """The profile's ``"note_flows"`` or ``"conditional_flow"``, from the folder or trained.
@@ -375,6 +375,9 @@ def _chords(root: Path, rendering: Rendering | None, mixture: Experiment, pitche
             f"{mixture.intensity} within M{pitches.lowest}-{pitches.highest}, expected {mixture.chords}"
         )
     return tuple(chosen)
+
+
+_snippet = lru_cache(maxsize=32)(snippet)
 
 
 def _device_name(device: torch.device) -> str:

@@ -25,7 +25,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.metrics import precision_recall_curve
 
 
 def as_array(values: ArrayLike) -> np.ndarray:
@@ -129,18 +128,31 @@ def average_precision(
     weights = _each_once(weights, A.shape[1])
     if per_frame:
         A = A / np.maximum(A.sum(axis=0), np.finfo(float).tiny)
-    ranked = np.argsort(-A, axis=None)
-    activity, right, frame = A.ravel()[ranked], Y.ravel()[ranked], ranked % A.shape[1]
-    last = np.append(activity[1:] != activity[:-1], True)  # cells that are equally active are detected together
+    ranking = _Ranking(A, Y)
 
     def area(weights: np.ndarray) -> float:
-        cells = weights[frame]
-        detected, hits = np.cumsum(cells)[last], np.cumsum(cells * right)[last]
+        detected, hits = ranking.detect(weights)
         _defined(hits[-1], SILENT.format("average precision"))
         precision = hits / np.maximum(detected, np.finfo(float).tiny)
         return np.diff(hits, prepend=0) @ precision / hits[-1]
 
     return _plain(np.apply_along_axis(area, -1, weights))
+
+
+class _Ranking:
+    """The cells of A, the most active first: a threshold that falls detects one after the other."""
+
+    def __init__(self, A: np.ndarray, Y: np.ndarray):
+        order = np.argsort(-A, axis=None)
+        self._right, self._frame = Y.ravel()[order], order % A.shape[1]
+        activity = A.ravel()[order]
+        self._last = np.append(activity[1:] != activity[:-1], True)  # equal cells are detected together
+        self.thresholds = activity[self._last]
+
+    def detect(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """How many cells are detected, and how many of them sound, at each threshold."""
+        cells = weights[self._frame]
+        return np.cumsum(cells)[self._last], np.cumsum(cells * self._right)[self._last]
 
 
 class Detection(NamedTuple):
@@ -169,9 +181,9 @@ def best_threshold(A: ArrayLike, Y: ArrayLike) -> float:
     """The threshold on A of the highest F-measure.  Choose it on other mixtures than you report."""
     A, Y = _validated(A, Y)
     _defined(Y.any(), "Y is zero everywhere, so no threshold is best; expected some active note")
-    precision, recall, thresholds = precision_recall_curve(Y.ravel(), A.ravel())
-    f = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
-    return float(thresholds[f[:-1].argmax()])
+    ranking = _Ranking(A, Y)
+    detected, hits = ranking.detect(np.ones(A.shape[1]))
+    return float(ranking.thresholds[(hits / (detected + hits[-1])).argmax()])
 
 
 class Interval(NamedTuple):
