@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .config import Fit, InputError
+from .cuda import Replayed
 from .dictionaries import Dictionary, SharedDictionary
 from .processes import progress
 
@@ -55,47 +56,85 @@ def decompose(
     variable is searched whose positive part is H, so no gradient reaches an activation below zero.
     """
     begun = time.perf_counter()
-    free = dictionary.start(X, generator) if H is None else H.clone()
-    codes = dictionary.codes
-    optimisers = [torch.optim.Adam([variable], lr=fit.step_size, fused=True) for variable in _present(free, codes)]
-    schedule, lowest = _Schedule(optimisers), _Lowest(free, codes)
-    weight = fit.likelihood_weight
+    search = _Search(X, dictionary, fit, dictionary.start(X, generator) if H is None else H.clone())
+    schedule, lowest = _Schedule(fit.step_size, search.optimisers), _Lowest(search.H, search.codes)
+    iterate = search.iterate if search.codes is None else Replayed(search.iterate, X.device)
     history = []
-
-    dictionary.refresh()
-    H = free.clamp(min=0)
-    X_hat = dictionary.mix(H)
     for _ in progress("decomposing", "it", fit.iterations, leave=False):
-        gradient = dictionary.correlate(_distance_gradient(X, X_hat))
-        if weight:
-            gradient += weight * dictionary.penalty(H).gradient
-        if fit.sparsity_weight:
-            gradient += fit.sparsity_weight
-        H = _step_activations(optimisers[0], free, gradient, fit)
-        X_hat = dictionary.mix(H)
-        distance = torch.linalg.vector_norm(X - X_hat)
-        cost = distance + weight * dictionary.penalty(H).value
-        if fit.sparsity_weight:
-            cost += fit.sparsity_weight * H.sum()
-        costs = torch.stack([cost, distance]).tolist()
-        history.append((*_finite(costs, len(history)), schedule.step_size))
+        iterate()
+        costs = _finite(search.costs.tolist(), len(history))
+        history.append((*costs, schedule.step_size))
         if schedule.is_lowest(costs[0]):
-            lowest.keep(H, codes)
-        if codes is not None:
-            codes.grad = dictionary.pull_back(_distance_gradient(X, X_hat), H, weight)
-            optimisers[1].step()
-            dictionary.refresh()
-            X_hat = dictionary.mix(H)
-        if schedule.is_over(history[-1][0]):
+            lowest.keep(search.H, search.codes)
+        search.step_codes()
+        if schedule.is_over(costs[0]):
             break
 
     H, found = lowest.variables
-    if codes is not None:
-        codes.copy_(found)
+    if found is not None:
+        dictionary.codes.copy_(found)
         dictionary.refresh()
     cost, distance, step_size = torch.tensor(history, dtype=torch.float64).T
     seconds = time.perf_counter() - begun
     return Decomposition(H, dictionary.attribute(H), dictionary.mix(H), found, cost, distance, step_size, seconds)
+
+
+class _Search:
+    """The variables of a search, and what is done to them between two looks at the cost."""
+
+    def __init__(self, X: Tensor, dictionary: Dictionary, fit: Fit, free: Tensor):
+        self._X, self._dictionary, self._fit = X, dictionary, fit
+        self._free, self.codes = free, dictionary.codes
+        self.H = free.clamp_(min=0) if fit.positivity == "projection" else free.clamp(min=0)
+        self._X_hat = None
+        self.optimisers = [_adam(free, fit.step_size)]
+        if self.codes is not None:
+            self.optimisers.append(_adam(self.codes, fit.step_size))
+
+    def iterate(self) -> None:
+        """Step H, then find the cost J, and the codes' gradient where there are any."""
+        searched = self.codes is not None
+        if searched or self._X_hat is None:
+            self._dictionary.refresh()
+            self._X_hat = self._dictionary.mix(self.H)
+        self._step_activations()
+        self._X_hat = self._dictionary.mix(self.H)
+        self.costs = self._costs()
+        if searched:
+            towards = _distance_gradient(self._X, self._X_hat)
+            self.codes.grad = self._dictionary.pull_back(towards, self.H, self._fit.likelihood_weight)
+
+    def _step_activations(self) -> None:
+        gradient = self._dictionary.correlate(_distance_gradient(self._X, self._X_hat))
+        if self._fit.likelihood_weight:
+            gradient += self._fit.likelihood_weight * self._dictionary.penalty(self.H).gradient
+        if self._fit.sparsity_weight:
+            gradient += self._fit.sparsity_weight
+        if self._fit.positivity == "relu":
+            gradient.mul_(self._free > 0)
+        self._free.grad = gradient.contiguous()  # the fused Adam takes it for granted
+        self.optimisers[0].step()
+        torch.clamp(self._free, min=0, out=self.H)
+
+    def _costs(self) -> Tensor:
+        """J, and the part of it that is the distance: (2,)."""
+        distance = torch.linalg.vector_norm(self._X - self._X_hat)
+        cost = distance + self._fit.likelihood_weight * self._dictionary.penalty(self.H).value
+        if self._fit.sparsity_weight:
+            cost += self._fit.sparsity_weight * self.H.sum()
+        return torch.stack([cost, distance])
+
+    def step_codes(self) -> None:
+        """By the gradient of the last iteration."""
+        for optimiser in self.optimisers[1:]:
+            optimiser.step()
+
+
+def _adam(variable: Tensor, step_size: float) -> torch.optim.Adam:
+    """On a GPU its step size is a tensor too, which a recorded iteration reads anew."""
+    if variable.device.type != "cuda":
+        return torch.optim.Adam([variable], lr=step_size, fused=True)
+    return torch.optim.Adam([variable], lr=torch.tensor(step_size, device=variable.device), fused=True, capturable=True)
 
 
 def decompose_long(
@@ -143,25 +182,10 @@ def _finite(costs: list[float], iteration: int) -> list[float]:
     return costs
 
 
-def _present(*variables: Tensor | None) -> list[Tensor]:
-    return [variable for variable in variables if variable is not None]
-
-
 def _distance_gradient(X: Tensor, X_hat: Tensor) -> Tensor:
     """The gradient of ‖X − X̂‖_F for X̂: the residual's direction, and zero where there is no residual."""
     residual = X_hat - X
     return residual / torch.linalg.vector_norm(residual).clamp(min=torch.finfo(X.dtype).tiny)
-
-
-def _step_activations(optimiser: torch.optim.Optimizer, free: Tensor, gradient: Tensor, fit: Fit) -> Tensor:
-    """One Adam step of the free variable; its non-negative H."""
-    if fit.positivity == "relu":
-        gradient.mul_(free > 0)
-    free.grad = gradient.contiguous()  # the fused Adam takes it for granted
-    optimiser.step()
-    if fit.positivity == "projection":
-        return free.clamp_(min=0)
-    return free.clamp(min=0)
 
 
 class _Lowest:
@@ -183,14 +207,11 @@ class _Lowest:
 class _Schedule:
     """When to halve the steps and when to stop (paper §IV-C, after its reference [1])."""
 
-    def __init__(self, optimisers: list[torch.optim.Optimizer]):
+    def __init__(self, step_size: float, optimisers: list[torch.optim.Optimizer]):
+        self.step_size = step_size
         self._groups = [group for optimiser in optimisers for group in optimiser.param_groups]
         self._best = self._previous = float("inf")
         self._worse = self._stuck = 0
-
-    @property
-    def step_size(self) -> float:
-        return self._groups[0]["lr"]
 
     def is_lowest(self, cost: float) -> bool:
         """Whether no cost that was taken note of is as low."""
@@ -204,6 +225,7 @@ class _Schedule:
         self._best, self._previous = min(self._best, cost), cost
         if self._worse > PATIENCE_WORSE:
             self._worse = 0
+            self.step_size /= 2
             for group in self._groups:
                 group["lr"] /= 2
         return converged or self._stuck > PATIENCE_STUCK

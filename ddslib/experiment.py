@@ -21,6 +21,7 @@ from . import __version__, corpus, flows, metrics, training
 from . import frames as frame_sets
 from .artefacts import content_digest, digest, write_text, writing
 from .config import Fit, FrontEnd, InputError, Instruments, Pitches, Profile, Rendering, Training
+from .cuda import fits
 from .decomposition import Decomposition, decompose
 from .dictionaries import Dictionary, FrameDictionary, SampleDictionary, SharedDictionary
 from .frames import Frames
@@ -193,11 +194,8 @@ class Workspace:
 
     def _samples(self, frames: Frames) -> SampleDictionary:
         sources = len(self.profile.pitches.numbers)
-        return SampleDictionary(frames.values, frames.sources, sources, self.device, self._fits(frames))
-
-    def _fits(self, frames: Frames) -> bool:
-        """Whether the samples should move to the device whole: on a GPU, if they take at most half of it."""
-        return self.device.type == "cuda" and frames.values.nbytes < torch.cuda.mem_get_info(self.device)[0] / 2
+        resident = fits(frames.values.nbytes, self.device)
+        return SampleDictionary(frames.values, frames.sources, sources, self.device, resident)
 
     def fit(self, experiment: Experiment) -> Fit:
         """The settings of the experiment's search."""

@@ -83,6 +83,7 @@ class ActNorm(Layer):
         self.log_scale = nn.Parameter(torch.zeros(dimensions))
         self.shift = nn.Parameter(torch.zeros(dimensions))
         self.register_buffer("initialised", torch.tensor(False))
+        self._is_initialised = False  # the same, known without a look at the device
 
     @torch.no_grad()
     def initialise(self, x: Tensor) -> None:
@@ -93,8 +94,10 @@ class ActNorm(Layer):
         self.initialised.fill_(True)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        if not self.initialised:
-            self.initialise(x)
+        if not self._is_initialised:
+            if not self.initialised:
+                self.initialise(x)
+            self._is_initialised = True
         return torch.addcmul(self.shift, x, self.log_scale.exp()), self.log_scale.sum()
 
     def inverse(self, y: Tensor) -> Tensor:
@@ -222,18 +225,23 @@ class Flow(nn.Module, ABC):
 
         Raises `InputError` where something is not finite, as `inverse` does.
         """
+        z, log_det = self._ahead(x)
+        return self._finite(z), self._finite(log_det)
+
+    def _ahead(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """`forward` without a look at the result, for which a GPU would have to be waited for."""
         total = x.new_zeros(x.shape[:-1])
         for layer in self.layers:
             x, log_det = layer(x)
             total = total + log_det
-        return self._finite(x), self._finite(total)
+        return x, total
 
     def inverse(self, z: Tensor) -> Tensor:
         """x = g(z), of the shape of z."""
         return self._finite(self._back(z))
 
     def _back(self, z: Tensor) -> Tensor:
-        """`inverse` without a look at the result, for which a GPU would have to be waited for."""
+        """`inverse` without a look at the result."""
         for layer in self._inverse_chain():
             z = layer.inverse(z)
         return z
@@ -293,7 +301,7 @@ class RealNVP(Flow):
         return self._back(codes)
 
     def log_det(self, spectra: Tensor) -> Tensor:
-        return self(spectra)[1]
+        return self._ahead(spectra)[1]
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x) of every note for its own frames: (N, B, K) to (N, B), in nats."""
@@ -363,11 +371,13 @@ class ConditionalGlow(Flow):
         return z.split((self.n_sources, self.code_dimensions), dim=-1)
 
     def decode(self, codes: Tensor) -> Tensor:
-        semantics = torch.eye(self.n_sources).to(codes)[:, None].expand(-1, codes.shape[1], -1)
+        semantics = torch.eye(self.n_sources, dtype=codes.dtype, device=codes.device)[:, None].expand(
+            -1, codes.shape[1], -1
+        )
         return self._back(torch.cat([semantics, codes], dim=-1).flatten(0, 1)).unflatten(0, codes.shape[:2])
 
     def log_det(self, spectra: Tensor) -> Tensor:
-        return self(spectra.flatten(0, 1))[1].unflatten(0, spectra.shape[:2])
+        return self._ahead(spectra.flatten(0, 1))[1].unflatten(0, spectra.shape[:2])
 
     def log_prob(self, x: Tensor, sources: Tensor) -> Tensor:
         """log p(x | source) of frames (B, K) that are of sources (B,): (B,), in nats."""

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from .artefacts import writing
 from .config import ConditionalFlowTraining, FlowTraining, InputError
+from .cuda import fits, tensor_cores
 from .flows import MLP, ConditionalGlow, Flow, RealNVP, below
 from .frames import Frames
 from .fused import affine
@@ -70,7 +71,8 @@ def train(
     it, to the same weights as without the interruption.  The caller removes it once the result is safe.
     Raises `InputError` if a source has no frames on either side, or if the losses diverge.
     """
-    run = _Run(recipe, _Data(recipe, frames, validation, n_sources), n_sources, seed, torch.device(device))
+    device = torch.device(device)
+    run = _Run(recipe, _Data(recipe, frames, validation, n_sources, device), n_sources, seed, device)
     if checkpoint is not None and checkpoint.exists():
         run.resume(load_file(checkpoint))
     bar = progress("training", "epoch", recipe.epochs, run.epochs, leave=False)
@@ -90,12 +92,17 @@ def train(
 class _Data:
     """The frames of each unit, and in which order they come."""
 
-    def __init__(self, recipe: FlowTraining, frames: Frames, validation: np.ndarray, n_sources: int):
+    def __init__(
+        self, recipe: FlowTraining, frames: Frames, validation: np.ndarray, n_sources: int, device: torch.device
+    ):
         conditional = isinstance(recipe, ConditionalFlowTraining)
         units = np.zeros_like(frames.sources) if conditional else frames.sources
         self.units = 1 if conditional else n_sources
+        self._device = device
         self.values = torch.as_tensor(frames.values)
-        self.sources = torch.as_tensor(frames.sources)
+        self._sources = torch.as_tensor(frames.sources)
+        if fits(frames.values.nbytes, device):
+            self.values, self._sources = self.values.to(device), self._sources.to(device)
         self.training = [self._rows(units, unit, ~validation, "train on") for unit in range(self.units)]
         self.validation = [self._rows(units, unit, validation, "validate with") for unit in range(self.units)]
 
@@ -116,6 +123,17 @@ class _Data:
     def _round(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
         rounds = [rows[torch.randperm(len(rows), generator=generator)] for _ in range(-(-count // len(rows)))]
         return torch.cat(rounds)[:count]
+
+    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Frames (units, B, K) and sources (units, B) of rows (units, B), on the device."""
+        rows = rows.to(self.values.device)
+        return self._moved(self.values[rows]), self._moved(self._sources[rows])
+
+    def _moved(self, chosen: Tensor) -> Tensor:
+        """To a GPU from memory that it reads by itself, so that nothing has to wait for the copy."""
+        if chosen.device.type == self._device.type:
+            return chosen
+        return chosen.pin_memory().to(self._device, non_blocking=True)
 
     def held_out(self, active: Tensor) -> tuple[Tensor, Tensor]:
         """Validation rows (active units, longest), and which of them are real and not padding."""
@@ -197,7 +215,8 @@ class _Run:
     def epoch(self) -> None:
         """Go through the training frames once, validate, keep what got better, drop what is done."""
         begun = time.perf_counter()
-        steps = [self._step(rows) for rows in self.data.epoch(self.active, self.recipe.batch, self.order)]
+        with tensor_cores():
+            steps = [self._step(rows) for rows in self.data.epoch(self.active, self.recipe.batch, self.order)]
         self._note("training", torch.stack([losses for losses, _ in steps]).mean(dim=0))
         if self.classifier:
             self.history["classifier"].append(torch.stack([entropy for _, entropy in steps]).mean(dim=0, keepdim=True))
@@ -213,13 +232,9 @@ class _Run:
         everyone[self.active] = losses.cpu()
         self.history[name].append(everyone)
 
-    def _batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Frames (units, B, K) and sources (units, B)."""
-        return self.data.values[rows].to(self.device), self.data.sources[rows].to(self.device)
-
     def _step(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         """One step of Adam; the losses (active units,), and the classifier's."""
-        x, sources = self._batch(rows)
+        x, sources = self.data.batch(rows)
         if self.recipe.noise:
             x += self.recipe.noise * torch.randn(x.shape, generator=self.noise, device=self.device)
         entropy = None
@@ -270,7 +285,7 @@ class _Run:
         rows, real = self.data.held_out(self.active)
         total = torch.zeros(len(self.active))
         for chosen, weight in zip(rows.split(VALIDATION_BATCH, 1), real.split(VALIDATION_BATCH, 1), strict=True):
-            total += (self._losses(*self._batch(chosen)).cpu() * weight).sum(dim=1)
+            total += (self._losses(*self.data.batch(chosen)).cpu() * weight).sum(dim=1)
         return total / real.sum(dim=1)
 
     def _select(self, losses: Tensor) -> None:

@@ -68,6 +68,7 @@ FAST = ("nmf", "dds2", "dds3")
 SEARCHED = ("dds2", "dds3")
 ENDS = ("nmf", "dds3")  # of the way from stored entries to one flow for all
 INTENSITIES = ("I60-68", "I32-96")
+POLYPHONIES = range(2, 8)
 COMPONENTS = (1, 2, 4, 8, 16)
 SPARSITY_WEIGHTS = (0.0, 0.003, 0.01)
 half = {"front_end.n_fft": front_end.n_fft // 2, "front_end.bins": front_end.bins // 2}
@@ -96,7 +97,7 @@ def own_key(methods, key, values):
 grid = {
     "resolution": lines(METHODS, {front_end.n_fft // 2: half, front_end.n_fft: {}}),
     "dynamics": lines(METHODS, {name: {"intensity": name} for name in INTENSITIES}),
-    "polyphony": lines(FAST, {p: {"polyphony": p} for p in range(2, 8)}),
+    "polyphony": lines(FAST, {p: {"polyphony": p} for p in POLYPHONIES}),
     "entries": own_key(SEARCHED, "components", COMPONENTS),
     "sparsity": lines(["dds1"], {0.0: {}})
     + own_key(FAST, "sparsity_weight", SPARSITY_WEIGHTS),
@@ -118,6 +119,14 @@ def run_of(line):
     return Run(space, space.experiment(method, chords=chords, **chosen))
 
 
+rendered = {
+    "isol_instruments": [],
+    "rand_instruments": [close],
+    "polyphonies": list(POLYPHONIES),
+    "intensities": [plain.profile.evaluation.intensity],
+    "chords": chords,
+}
+workspace_with({f"rendering.{key}": value for key, value in rendered.items()}).render()
 runs = {trend: [run_of(line) for _, line in asked] for trend, asked in grid.items()}
 every = [run for asked in runs.values() for run in asked]
 different = {run.workspace.row_path(run.experiment) for run in every}

@@ -118,7 +118,7 @@ def test_codes_are_searched_along_with_the_activations(generator, positivity):
     assert not torch.equal(dictionary.codes, before)
     assert (result.H >= 0).all()
     assert (result.cost > result.distance).all()
-    assert dictionary.refreshed == result.iterations + 2  # before the first, and for the iterate of lowest cost
+    assert dictionary.refreshed == result.iterations + 1  # once in each, and for the iterate of lowest cost
 
 
 def test_one_iteration_is_one_adam_step_of_each_variable_along_the_gradient_of_j(generator):
@@ -349,10 +349,11 @@ def test_under_relu_an_activation_below_zero_gets_no_gradient_and_stays_silent(g
 def schedule(costs):
     """Step sizes after each cost, and after how many costs the search ended."""
     optimiser = torch.optim.SGD([torch.zeros(1)], lr=1.0)
-    rule, steps = _Schedule([optimiser]), []
+    rule, steps = _Schedule(1.0, [optimiser]), []
     for number, cost in enumerate(costs, start=1):
         over = rule.is_over(cost)
         steps.append(rule.step_size)
+        assert optimiser.param_groups[0]["lr"] == rule.step_size
         if over:
             return steps, number
     return steps, None
