@@ -6,21 +6,30 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from multiprocessing import get_context, parent_process
+from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import RLock
 from typing import Any
 
 from tqdm import tqdm
 
+_line: int | None = None  # of the terminal, below the first, that this process's bars are drawn on if it is a worker
 
-def in_processes(tasks: Sequence[Callable[[], Any]], workers: int) -> Iterator[tuple[int, Future]]:
+
+def in_processes(tasks: Sequence[Callable[[], Any]], workers: int, threads: int = 1) -> Iterator[tuple[int, Future]]:
     """Run picklable `tasks`, `workers` at a time; yield the index and the future of each as it ends.
 
-    Every worker is a fresh interpreter with one thread: forking one that has threads of its own may hang, and
-    small arrays gain little from a second thread.  Workers leave Ctrl-C to this process, which lets them end what
-    they have begun.
+    Every worker is a fresh interpreter with so many threads: forking one that has threads of its own may hang.
+    Workers leave Ctrl-C to this process, which lets them end what they have begun.
     """
     if not tasks:
         return
-    pool = ProcessPoolExecutor(min(workers, len(tasks)), mp_context=get_context("spawn"), initializer=_begin)
+    context = get_context("spawn")
+    workers = min(workers, len(tasks))
+    lines, lock = context.SimpleQueue(), context.RLock()
+    for line in range(1, workers + 1):
+        lines.put(line)
+    tqdm.set_lock(lock)  # one terminal for all
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(threads, lines, lock))
     try:
         indices = {pool.submit(task): index for index, task in enumerate(tasks)}
         for future in as_completed(indices):
@@ -29,10 +38,13 @@ def in_processes(tasks: Sequence[Callable[[], Any]], workers: int) -> Iterator[t
         pool.shutdown(cancel_futures=True)
 
 
-def _begin() -> None:
+def _begin(threads: int, lines: SimpleQueue, lock: RLock) -> None:
+    global _line
+    _line = lines.get()
+    tqdm.set_lock(lock)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for library in ("OMP", "MKL", "OPENBLAS"):  # before any of them is loaded
-        os.environ[f"{library}_NUM_THREADS"] = "1"
+        os.environ[f"{library}_NUM_THREADS"] = str(threads)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -43,9 +55,9 @@ def _end_with_parent() -> None:
 
 
 def progress(description: str, unit: str, total: int, done: int = 0, leave: bool = True) -> tqdm:
-    """A bar on a terminal; none elsewhere, and none in workers, whose bars would overwrite each other.
+    """A bar on a terminal, none elsewhere; a worker's has a line of its own below, and vanishes at its end.
 
     Step it by hand, or go through it: it is ``range(total)``.
     """
-    disable = None if parent_process() is None else True
-    return tqdm(range(total), desc=description, unit=unit, initial=done, leave=leave, disable=disable)
+    leave = leave and _line is None
+    return tqdm(range(total), desc=description, unit=unit, initial=done, leave=leave, position=_line, disable=None)

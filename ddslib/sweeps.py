@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import torch
 
+from . import counts
 from .config import InputError, parse_value
 from .experiment import Experiment, Workspace
 from .processes import in_processes, progress
@@ -38,6 +39,7 @@ class Task:
 
     path: Path
     make: partial
+    effort: float = 0.0  # to compare with others of its stage
 
     def __call__(self) -> None:
         """Make the file where it is missing."""
@@ -73,7 +75,7 @@ def attempt(runs: Sequence[Run], stages: Sequence[str] = STAGES, part: slice = s
         unique = {task.path: task for _, tasks in possible for task in tasks[stage]}
         hopeful = {task.path for run, tasks in possible if run not in failures for task in tasks[stage]}
         mine = [task for task in list(unique.values())[part] if task.path in hopeful]
-        errors |= _make(mine, stage, _workers(stage))
+        errors |= _make(mine, stage)
         for run, tasks in possible:
             wrong = [errors[task.path] for task in tasks[stage] if task.path in errors]
             if wrong:
@@ -85,7 +87,9 @@ def _tasks(run: Run) -> dict[str, list[Task]]:
     """What the run's row is made of, by stage; renders the chords and prepares the frames on the way."""
     space, experiment = run
     return {
-        "flows": [Task(path, partial(space.flow, *needed)) for path, needed in flows(run).items()],
+        "flows": [
+            Task(path, partial(space.flow, *needed), _effort(space, *needed)) for path, needed in flows(run).items()
+        ],
         "rehearsals": [Task(space.fit_path(e), partial(space.decomposition, e)) for e in _rehearsals(run)],
         "rows": [Task(space.row_path(experiment), partial(space.evaluate, experiment))],
     }
@@ -98,36 +102,39 @@ def flows(run: Run) -> dict[Path, tuple]:
     return {space.flow_path(*arguments): arguments for arguments in needed}
 
 
+def _effort(space: Workspace, kind: str, without: str | None, seed: int) -> float:
+    """Operations of a training; those of a stack take longer, but only by a factor that all stacks have."""
+    epochs = getattr(space.profile, kind).epochs
+    return epochs * counts.epoch(space.profile, kind, len(space.frames(without).values)).operations
+
+
 def _rehearsals(run: Run) -> list[Experiment]:
     space, experiment = run
     return [space.rehearsal(experiment)] if space.profile.evaluation.rehearse else []
 
 
-def _workers(stage: str) -> int:
-    """How many processes work at a stage.
-
-    Searches use the cores better with a process and a thread for each; training with all of them for one flow, whose
-    weights then have the caches to themselves.  A GPU does one thing after the other.
-    """
-    return 1 if stage == "flows" or torch.cuda.is_available() else torch.get_num_threads()
-
-
-def _make(tasks: Sequence[Task], description: str, workers: int) -> dict[Path, Exception]:
-    """Make what is missing; the errors, by file."""
-    missing = [task for task in tasks if not task.path.exists()]
+def _make(tasks: Sequence[Task], description: str) -> dict[Path, Exception]:
+    """Make what is missing, the longest first; the errors, by file."""
+    missing = sorted((task for task in tasks if not task.path.exists()), key=lambda task: -task.effort)
     errors = {}
     with progress(description, "file", len(tasks), len(tasks) - len(missing)) as bar:
-        for index, error in _outcomes(missing, workers):
+        for index, error in _outcomes(missing):
             if error is not None:
                 errors[missing[index].path] = error
             bar.update()
     return errors
 
 
-def _outcomes(tasks: Sequence[Task], workers: int) -> Iterator[tuple[int, Exception | None]]:
-    """The index and the error of each task as it ends."""
+def _outcomes(tasks: Sequence[Task]) -> Iterator[tuple[int, Exception | None]]:
+    """The index and the error of each task as it ends.
+
+    Cores are used better by tasks side by side, with a thread each, than by the threads of one task.  A GPU does one
+    thing after the other.
+    """
+    cores = 1 if torch.cuda.is_available() else torch.get_num_threads()
+    workers = min(cores, len(tasks))
     if workers > 1:
-        for index, future in in_processes(tasks, workers):
+        for index, future in in_processes(tasks, workers, cores // workers):
             yield index, future.exception()
         return
     for index, task in enumerate(tasks):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -168,10 +169,29 @@ def _threads() -> int:
     return torch.get_num_threads()
 
 
-def test_workers_are_other_processes_with_one_thread():
-    found = [future.result() for _, future in in_processes([_pid, _threads], workers=2)]
-    assert os.getpid() not in found
-    assert 1 in found
+@pytest.mark.parametrize("threads", [1, 2])
+def test_workers_are_other_processes_with_so_many_threads(threads):
+    found = dict(in_processes([_pid, _threads], workers=2, threads=threads))
+    assert found[0].result() != os.getpid()
+    assert found[1].result() == threads
+
+
+def test_what_takes_longest_begins_first(tmp_path):
+    begun = []
+    efforts = {"short": 1.0, "long": 3.0, "there": 9.0, "middle": 2.0}
+    (tmp_path / "there").touch()
+    tasks = [sweeps.Task(tmp_path / name, partial(begun.append, name), effort) for name, effort in efforts.items()]
+    with torch_threads(1):
+        assert not sweeps._make(tasks, "tasks")
+    assert begun == ["long", "middle", "short"]
+
+
+def test_the_flow_of_more_operations_is_the_longer_training(make):
+    smaller, larger = (
+        make({"note_flows.epochs": epochs, "pitches.highest": top}) for epochs, top in ((1, 62), (2, 63))
+    )
+    tasks = [sweeps._tasks(sweeps.Run(space, space.experiment("dds2")))["flows"] for space in (smaller, larger)]
+    assert 0 < max(task.effort for task in tasks[0]) < min(task.effort for task in tasks[1])
 
 
 def test_workers_end_with_a_parent_that_is_killed(tmp_path):

@@ -13,6 +13,7 @@ from ddslib import training
 from ddslib.config import ConditionalFlowTraining, FlowTraining, InputError
 from ddslib.frames import Frames
 
+CPU = torch.device("cpu")
 NOTES = FlowTraining(
     steps=2, hidden=(8,), batch=32, learning_rate=0.01, epochs=8, patience=50, gradient_clipping=5.0, noise=0.0
 )
@@ -246,7 +247,7 @@ def test_what_comes_after_a_note_is_done_does_not_change_its_weights(uneven, val
 
 
 def start(recipe, frames, validation, seed=0):
-    return training._Run(recipe, training._Data(recipe, frames, validation, 3), 3, seed, torch.device("cpu"))
+    return training._Run(recipe, training._Data(recipe, frames, validation, 3, CPU), 3, seed, CPU)
 
 
 def test_notes_that_are_done_leave_the_stack(uneven, validation):
@@ -280,7 +281,7 @@ def test_those_that_stay_go_on_as_if_nobody_had_left(frames, validation):
 
 
 def test_in_an_epoch_every_note_goes_round_its_own_training_frames_and_the_longest_once(frames, validation):
-    data = training._Data(NOTES, frames, validation, 3)
+    data = training._Data(NOTES, frames, validation, 3, CPU)
     active = torch.tensor([0, 2])
     rows = data.epoch(active, 32, torch.Generator().manual_seed(0))
     assert rows.shape == (3, 2, 32)  # the longest has 80 frames to train on
