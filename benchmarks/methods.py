@@ -158,20 +158,20 @@ def paper_jobs() -> dict[str, Work]:
 
 
 def measure(case: Case, device: torch.device) -> tuple[dict, machine.Limits]:
-    """A row, and the limits that were measured beside it.
+    """A row, and the limits that were measured in turn with it, since a machine may have slow moments.
 
     Milliseconds are marginal: of so many more repetitions than without, over their number.
     """
     first = case.times
     with machine.PeakMemory(device) as memory:
         case.repeat(first)
-    limits = machine.measure_limits(device, repeats=3)
-    times = []
+    limits, times = [], []
     for _ in range(REPEATS):
+        limits.append(machine.measure_limits(device, repeats=1))
         few = machine.seconds(lambda: case.repeat(first), device)
         many = machine.seconds(lambda: case.repeat(first + case.times), device)
         times.append((many - few) / case.times)
-    taken = statistics.median(times)
+    taken, limit = statistics.median(times), machine.median_limits(limits)
     row = {
         "name": case.name,
         "size": case.size,
@@ -179,7 +179,7 @@ def measure(case: Case, device: torch.device) -> tuple[dict, machine.Limits]:
         "ms_spread": [1000 * min(times), 1000 * max(times)],
         "operations": case.work.operations,
         "bytes": case.work.bytes,
-        "fraction": limits.seconds(case.work.operations, case.work.bytes) / taken,
+        "fraction": limit.seconds(case.work.operations, case.work.bytes) / taken,
         "peak_bytes": memory.bytes,
     }
-    return row, limits
+    return row, limit
