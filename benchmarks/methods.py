@@ -135,9 +135,7 @@ def _training(kind: str, size: Size, device: torch.device) -> Case:
     validation = np.arange(len(sources)) % count < held_out
     frames = Frames(values, sources, np.zeros(len(sources), np.int64), (), "")
     shape = FlowShape.of(size.profile, kind)
-    work = counts.training_step(shape, recipe.batch * shape.stack)
-    if not stacked:
-        work += counts.classifier_steps(size.sources, size.bins, recipe.batch, recipe.classifier_steps)
+    work = counts.training_step(recipe, shape, size.sources)
 
     def repeat(times: int) -> None:
         epochs = replace(recipe, epochs=-(-times // steps))

@@ -1,6 +1,7 @@
 """What building W, building X̂ and training cost as one size grows, measured and counted (paper §III-E, Table I)."""
 
 import gc
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -99,8 +100,8 @@ def measure_training(recipe: FlowTraining, method: str, sizes: Sizes, device: to
     with PeakMemory(device) as memory:
         first = epoch()
     shape = _shape(method, sizes)
-    step = counts.training_step(shape, recipe.batch * shape.stack)
-    operations = sizes.M / (recipe.batch * shape.stack) * step.operations
+    steps = math.ceil(sizes.M / (recipe.batch * shape.stack))
+    operations = steps * counts.training_step(recipe, shape, sizes.N).operations
     return Cost(min(first, epoch(), epoch()), memory.bytes, operations)
 
 

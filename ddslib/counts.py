@@ -8,7 +8,7 @@ what comes in and of what goes out, each once.  Adam's two moments come in and g
 from dataclasses import dataclass
 from itertools import pairwise
 
-from .config import Profile
+from .config import ConditionalFlowTraining, FlowTraining, Profile
 
 NUMBER = 4  # bytes, in single precision
 SEARCHED = 6  # a variable under Adam, and its two moments: each read and written
@@ -98,12 +98,16 @@ def frame_iteration(shape: FlowShape, sources: int, frames: int) -> Work:
     return Work(operations, NUMBER * (shape.weights + shape.dimensions * frames + searched))
 
 
-def training_step(shape: FlowShape, vectors: int) -> Work:
-    """Forwards, gradients for what goes in and for the weights, and Adam."""
-    return Work(3 * shape.pass_over(vectors), NUMBER * (SEARCHED * shape.weights + vectors * shape.dimensions))
+def training_step(recipe: FlowTraining, shape: FlowShape, sources: int) -> Work:
+    """Forwards, gradients for what goes in and for the weights, and Adam; and where there is one, the classifier."""
+    vectors = recipe.batch * shape.stack
+    work = Work(3 * shape.pass_over(vectors), NUMBER * (SEARCHED * shape.weights + vectors * shape.dimensions))
+    if isinstance(recipe, ConditionalFlowTraining) and recipe.nuisance_weight:
+        work += _classifier_steps(sources, shape.dimensions, vectors, recipe.classifier_steps)
+    return work
 
 
-def classifier_steps(sources: int, dimensions: int, vectors: int, steps: int) -> Work:
+def _classifier_steps(sources: int, dimensions: int, vectors: int, steps: int) -> Work:
     """The nuisance classifier's own steps, and the flow's gradient through it."""
     widths = (dimensions - sources, dimensions // 2, dimensions // 2, sources)
     weights = sum(a * b for a, b in pairwise(widths))
@@ -125,6 +129,5 @@ def iteration(profile: Profile, method: str, frames: int, samples: int) -> Work:
 
 def epoch(profile: Profile, kind: str, samples: int) -> Work:
     """Of training on so many frames."""
-    shape = FlowShape.of(profile, kind)
-    in_a_step = getattr(profile, kind).batch * shape.stack
-    return samples / in_a_step * training_step(shape, in_a_step)
+    recipe, shape = getattr(profile, kind), FlowShape.of(profile, kind)
+    return samples / (recipe.batch * shape.stack) * training_step(recipe, shape, len(profile.pitches.numbers))

@@ -1,7 +1,6 @@
 """What makes an NVIDIA GPU fast.  On a CPU none of this does anything."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 
@@ -18,9 +17,10 @@ class Replayed:
     def __init__(self, work: Callable[[], None], device: torch.device):
         self._work, self._device = work, device
         self._calls, self._graph = 0, None
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def __call__(self) -> None:
-        if self._device.type != "cuda":
+        if self._stream is None:
             self._work()
             return
         self._calls += 1
@@ -29,32 +29,17 @@ class Replayed:
             return
         if self._graph is None:
             self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):  # records, and does nothing
+            with torch.cuda.graph(self._graph, stream=self._stream):  # records, and does nothing
                 self._work()
         self._graph.replay()
 
     def _warm_up(self) -> None:
-        """On another stream than the usual one, as recording will be."""
-        stream = torch.cuda.Stream(self._device)
-        stream.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(stream):
+        """On the stream of the recording."""
+        usual = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(usual)
+        with torch.cuda.stream(self._stream):
             self._work()
-        torch.cuda.current_stream(self._device).wait_stream(stream)
-
-
-@contextmanager
-def tensor_cores() -> Iterator[None]:
-    """Products whose factors are rounded to 10 bits of mantissa (TF32), and whose sums are in single precision.
-
-    For flows, which are trained with noise that is coarser than the rounding.  What is measured of a decomposition
-    stays in single precision.
-    """
-    products = torch.backends.cuda.matmul
-    before, products.allow_tf32 = products.allow_tf32, True
-    try:
-        yield
-    finally:
-        products.allow_tf32 = before
+        usual.wait_stream(self._stream)
 
 
 def fits(size: int, device: torch.device) -> bool:

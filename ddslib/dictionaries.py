@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .cuda import tensor_cores
 from .flows import Flow, RealNVP, standard_normal_log_density
 
 
@@ -180,21 +179,18 @@ class _Decoded:
 
     def __init__(self, flow: Flow, codes: Tensor, log_determinant: bool):
         self._codes = codes.detach().requires_grad_()
-        with tensor_cores():
-            spectra = flow.decode(self._codes)
-            self._outputs = [spectra.clamp(min=0)]
-            if log_determinant:
-                self._outputs.append(-flow.log_det(spectra) / codes.shape[-1])
+        spectra = flow.decode(self._codes)
+        self._outputs = [spectra.clamp(min=0)]
         self.energy = -standard_normal_log_density(codes) / codes.shape[-1]
         if log_determinant:
+            self._outputs.append(-flow.log_det(spectra) / codes.shape[-1])
             self.energy += self._outputs[1].detach()
         self.entries = self._outputs[0].detach()
 
     def pull_back(self, into_entries: Tensor, into_energy: Tensor) -> Tensor:
         """The gradient for the codes, from those for the entries and for the energies; to be called once."""
         gradients = (into_entries, into_energy)[: len(self._outputs)]
-        with tensor_cores():
-            (through_flow,) = torch.autograd.grad(self._outputs, self._codes, gradients)
+        (through_flow,) = torch.autograd.grad(self._outputs, self._codes, gradients)
         codes = self._codes.detach()
         of_prior = codes / codes.shape[-1]
         return torch.addcmul(through_flow.contiguous(), into_energy[..., None], of_prior)

@@ -6,7 +6,7 @@ decompositions, and keeps it under the digest of all that it depends on; asked a
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
@@ -120,8 +120,9 @@ class Workspace:
         return list(_chords(self.root, self._rendering, mixture, self.profile.pitches))
 
     def snippet(self, experiment: Experiment) -> Snippet:
-        """The mixture that the experiment decomposes; a process prepares it once."""
-        return _snippet(tuple(self.recordings(experiment)), self.profile.front_end, self.profile.pitches)
+        """The mixture that the experiment decomposes; a process prepares it once, and again if a file has changed."""
+        recordings = self.recordings(experiment)
+        return _snippet(tuple(recordings), _contents(recordings), self.profile.front_end, self.profile.pitches)
 
     def flow(self, kind: str, without: str | None = None, seed: int | None = None) -> Trained:
         """The profile's ``"note_flows"`` or ``"conditional_flow"``, from the folder or trained.
@@ -220,8 +221,7 @@ class Workspace:
         return torch.Generator(self.device).manual_seed(experiment.seed)
 
     def _digest(self, experiment: Experiment) -> str:
-        recordings = self.recordings(experiment)
-        mixture = content_digest(path for r in recordings for path in (r.path, r.midi))
+        mixture = _contents(self.recordings(experiment))
         if experiment.method in FLOWS:
             (needed,) = self.flows_of(experiment)
             source = self.flow_path(*needed).stem
@@ -287,7 +287,7 @@ class Workspace:
         names = [recording.name.removesuffix(recording.instrument) for recording in self.recordings(first)]
         chords = int(digest(names), 16)
 
-        def draws(measure: Callable[..., float], runs: Sequence[tuple]) -> np.ndarray:
+        def draws(measure: Callable[..., np.ndarray], runs: Sequence[tuple]) -> np.ndarray:
             generator = np.random.default_rng(chords)
             return metrics.bootstrap(measure, runs, mixture.chord, generator, self.profile.evaluation.draws)
 
@@ -375,7 +375,13 @@ def _chords(root: Path, rendering: Rendering | None, mixture: Experiment, pitche
     return tuple(chosen)
 
 
-_snippet = lru_cache(maxsize=32)(snippet)
+def _contents(recordings: Iterable[Recording]) -> str:
+    return content_digest(path for recording in recordings for path in (recording.path, recording.midi))
+
+
+@lru_cache(maxsize=32)
+def _snippet(recordings: tuple[Recording, ...], contents: str, front_end: FrontEnd, pitches: Pitches) -> Snippet:
+    return snippet(recordings, front_end, pitches)
 
 
 def _device_name(device: torch.device) -> str:

@@ -225,10 +225,10 @@ class Flow(nn.Module, ABC):
 
         Raises `InputError` where something is not finite, as `inverse` does.
         """
-        z, log_det = self._ahead(x)
+        z, log_det = self.ahead(x)
         return self._finite(z), self._finite(log_det)
 
-    def _ahead(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def ahead(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """`forward` without a look at the result, for which a GPU would have to be waited for."""
         total = x.new_zeros(x.shape[:-1])
         for layer in self.layers:
@@ -301,11 +301,14 @@ class RealNVP(Flow):
         return self._back(codes)
 
     def log_det(self, spectra: Tensor) -> Tensor:
-        return self._ahead(spectra)[1]
+        return self.ahead(spectra)[1]
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x) of every note for its own frames: (N, B, K) to (N, B), in nats."""
-        z, log_det = self(x)
+        return self.log_density(*self(x))
+
+    def log_density(self, z: Tensor, log_det: Tensor) -> Tensor:
+        """log p(x) (N, B), in nats, from what `forward` gives for x."""
         return standard_normal_log_density(z) + log_det
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
@@ -377,7 +380,7 @@ class ConditionalGlow(Flow):
         return self._back(torch.cat([semantics, codes], dim=-1).flatten(0, 1)).unflatten(0, codes.shape[:2])
 
     def log_det(self, spectra: Tensor) -> Tensor:
-        return self._ahead(spectra.flatten(0, 1))[1].unflatten(0, spectra.shape[:2])
+        return self.ahead(spectra.flatten(0, 1))[1].unflatten(0, spectra.shape[:2])
 
     def log_prob(self, x: Tensor, sources: Tensor) -> Tensor:
         """log p(x | source) of frames (B, K) that are of sources (B,): (B,), in nats."""

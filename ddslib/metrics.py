@@ -1,7 +1,7 @@
 """Measures of a decomposition: pure functions of arrays.
 
 A (N, T) holds source activations, finite and not negative; Y (N, T) is the binary piano roll.  Arrays
-or tensors of any device are accepted; results are plain floats.  Every measure checks its input and
+or tensors of any device are accepted, and results are plain floats.  Every measure checks its input and
 raises ValueError, saying what was expected, rather than return a NaN.
 
 Most take `weights` (T,) as well: a frame of weight 2 counts as if it were there twice.  With many sets of them,
@@ -53,6 +53,8 @@ def _each_once(weights: ArrayLike | None, frames: int) -> np.ndarray:
     weights = np.ones(frames) if weights is None else as_array(weights)
     if weights.shape[-1:] != (frames,):
         raise ValueError(f"weights have shape {weights.shape}, expected one for each of {frames} frames")
+    if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any(axis=-1).all()):
+        raise ValueError("weights are negative, not finite or all zero; expected weights >= 0, and some above")
     return weights
 
 
@@ -183,7 +185,8 @@ def best_threshold(A: ArrayLike, Y: ArrayLike) -> float:
     _defined(Y.any(), "Y is zero everywhere, so no threshold is best; expected some active note")
     ranking = _Ranking(A, Y)
     detected, hits = ranking.detect(np.ones(A.shape[1]))
-    return float(ranking.thresholds[(hits / (detected + hits[-1])).argmax()])
+    f = 2 * hits / (detected + hits[-1])
+    return float(ranking.thresholds[f == f.max()][-1])  # of equally good ones the lowest
 
 
 class Interval(NamedTuple):
@@ -224,8 +227,8 @@ def bootstrap(
     chord was drawn.
     """
     names, index = np.unique(as_array(chord), return_inverse=True)
-    run = generator.integers(len(runs), size=draws)
     times = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
+    run = generator.integers(len(runs), size=draws)  # after the chords, which do not depend on how many runs there are
     found = np.empty(draws)
     for number in np.unique(run):
         chosen = run == number

@@ -19,7 +19,7 @@ def in_processes(tasks: Sequence[Callable[[], Any]], workers: int, threads: int 
     """Run picklable `tasks`, `workers` at a time; yield the index and the future of each as it ends.
 
     Every worker is a fresh interpreter with so many threads: forking one that has threads of its own may hang.
-    Workers leave Ctrl-C to this process, which lets them end what they have begun.
+    Ctrl-C ends them with this process, as does a caller that wants no more results.
     """
     if not tasks:
         return
@@ -34,15 +34,19 @@ def in_processes(tasks: Sequence[Callable[[], Any]], workers: int, threads: int 
         indices = {pool.submit(task): index for index, task in enumerate(tasks)}
         for future in as_completed(indices):
             yield indices[future], future
+    except (KeyboardInterrupt, GeneratorExit):
+        for worker in list(pool._processes.values()):  # there is a method for this from Python 3.14 on
+            worker.terminate()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _begin(threads: int, lines: SimpleQueue, lock: RLock) -> None:
     global _line
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _line = lines.get()
     tqdm.set_lock(lock)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     for library in ("OMP", "MKL", "OPENBLAS"):  # before any of them is loaded
         os.environ[f"{library}_NUM_THREADS"] = str(threads)
     threading.Thread(target=_end_with_parent, daemon=True).start()

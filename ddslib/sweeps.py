@@ -113,28 +113,34 @@ def _rehearsals(run: Run) -> list[Experiment]:
     return [space.rehearsal(experiment)] if space.profile.evaluation.rehearse else []
 
 
-def _make(tasks: Sequence[Task], description: str) -> dict[Path, Exception]:
-    """Make what is missing, the longest first; the errors, by file."""
+def _threads(stage: str, tasks: int) -> int:
+    """How many threads each task of a stage has.
+
+    Cores are used better by tasks side by side than by the threads of one task.  A search always has one thread, so
+    that times can be compared; trainings share the cores among them.  A GPU does one thing after the other.
+    """
+    cores = torch.get_num_threads()
+    if torch.cuda.is_available():
+        return cores
+    return max(1, cores // max(1, tasks)) if stage == "flows" else 1
+
+
+def _make(tasks: Sequence[Task], stage: str) -> dict[Path, Exception]:
+    """Make what is missing, those of most effort first; the errors, by file."""
     missing = sorted((task for task in tasks if not task.path.exists()), key=lambda task: -task.effort)
     errors = {}
-    with progress(description, "file", len(tasks), len(tasks) - len(missing)) as bar:
-        for index, error in _outcomes(missing):
+    with progress(stage, "file", len(tasks), len(tasks) - len(missing)) as bar:
+        for index, error in _outcomes(missing, _threads(stage, len(missing))):
             if error is not None:
                 errors[missing[index].path] = error
             bar.update()
     return errors
 
 
-def _outcomes(tasks: Sequence[Task]) -> Iterator[tuple[int, Exception | None]]:
-    """The index and the error of each task as it ends.
-
-    Cores are used better by tasks side by side, with a thread each, than by the threads of one task.  A GPU does one
-    thing after the other.
-    """
-    cores = 1 if torch.cuda.is_available() else torch.get_num_threads()
-    workers = min(cores, len(tasks))
-    if workers > 1:
-        for index, future in in_processes(tasks, workers, cores // workers):
+def _outcomes(tasks: Sequence[Task], threads: int) -> Iterator[tuple[int, Exception | None]]:
+    """The index and the error of each task as it ends."""
+    if threads < torch.get_num_threads():
+        for index, future in in_processes(tasks, torch.get_num_threads() // threads, threads):
             yield index, future.exception()
         return
     for index, task in enumerate(tasks):

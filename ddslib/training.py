@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from .artefacts import writing
 from .config import ConditionalFlowTraining, FlowTraining, InputError
-from .cuda import fits, tensor_cores
+from .cuda import fits
 from .flows import MLP, ConditionalGlow, Flow, RealNVP, below
 from .frames import Frames
 from .fused import affine
@@ -117,7 +117,8 @@ class _Data:
         sizes = [len(self.training[unit]) for unit in active]
         steps = -(-max(sizes) // batch)
         orders = [self._round(self.training[unit], steps * batch, generator) for unit in active]
-        return torch.stack(orders).unflatten(1, (steps, batch)).transpose(0, 1)
+        rows = torch.stack(orders).to(self.values.device)
+        return rows.unflatten(1, (steps, batch)).transpose(0, 1)
 
     @staticmethod
     def _round(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -215,8 +216,7 @@ class _Run:
     def epoch(self) -> None:
         """Go through the training frames once, validate, keep what got better, drop what is done."""
         begun = time.perf_counter()
-        with tensor_cores():
-            steps = [self._step(rows) for rows in self.data.epoch(self.active, self.recipe.batch, self.order)]
+        steps = [self._step(rows) for rows in self.data.epoch(self.active, self.recipe.batch, self.order)]
         self._note("training", torch.stack([losses for losses, _ in steps]).mean(dim=0))
         if self.classifier:
             self.history["classifier"].append(torch.stack([entropy for _, entropy in steps]).mean(dim=0, keepdim=True))
@@ -249,14 +249,14 @@ class _Run:
         return losses.detach(), entropy
 
     def _losses(self, x: Tensor, sources: Tensor) -> Tensor:
-        """Negative log-likelihoods (units, B) in nats."""
+        """Negative log-likelihoods (units, B) in nats; whether they are finite is asked once an epoch."""
         if isinstance(self.flow, ConditionalGlow):
-            return -self.flow.log_prob(x[0], sources[0])[None]
-        return -self.flow.log_prob(x)
+            return -self.flow.log_density(*self.flow.ahead(x[0]), sources[0])[None]
+        return -self.flow.log_density(*self.flow.ahead(x))
 
     def _penalised(self, x: Tensor, sources: Tensor) -> tuple[Tensor, Tensor]:
         """The conditional flow's loss (1,), and the classifier's: the flow tries to make the classifier fail."""
-        z, log_det = self.flow(x)
+        z, log_det = self.flow.ahead(x)
         _, nuisance = self.flow.split(z)
         labels = sources
         if self.recipe.nuisance_labels == "shuffled":

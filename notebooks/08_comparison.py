@@ -463,8 +463,8 @@ for rule in ("projection", "relu"):
 # after the first large steps, and what is left explains $\mathbf{X}$ badly.
 #
 # Which dictionary is better has to be asked under *one* rule. The lines above do that, with intervals over chords, for one seed and
-# one piano. On the training piano of the choice the same difference had the other sign in the `laptop` profile. So it is not
-# settled here.
+# one piano. Under `relu` the difference had the other sign on the training piano of the choice, in the `laptop` profile. So it is
+# not settled here.
 
 # %% [markdown]
 # ## What it costs

@@ -3,15 +3,17 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import methods
-from ddslib import counts, machine
+from ddslib import counts, machine, training
 from ddslib.config import load_profile
 from ddslib.counts import FlowShape, Work
 from ddslib.decomposition import decompose
+from ddslib.frames import Frames
 
 CPU = torch.device("cpu")
 
@@ -40,7 +42,8 @@ def test_operations_of_decoding_and_pulling_back_are_those_of_the_products(kind,
 def test_operations_of_a_training_step_of_a_stack_are_those_of_its_products(size):
     flow = methods.flow_of("note_flows", size, CPU)
     x = torch.rand(size.sources, 5, size.bins, requires_grad=True)
-    expected = counts.training_step(FlowShape.of(size.profile, "note_flows"), size.sources * 5).operations
+    recipe, shape = replace(size.profile.note_flows, batch=5), FlowShape.of(size.profile, "note_flows")
+    expected = counts.training_step(recipe, shape, size.sources).operations
     assert counted(lambda: flow.log_prob(x).sum().backward()) == expected
 
 
@@ -49,7 +52,25 @@ def test_a_dense_mixing_counts_once_where_its_two_factors_are_two_products(size)
     x = torch.rand(5, size.bins, requires_grad=True)
     second_factor = 3 * 2 * 5 * shape.steps * size.bins**2
     found = counted(lambda: flow.log_prob(x, torch.arange(5)).sum().backward())
-    assert found == counts.training_step(shape, 5).operations + second_factor
+    recipe = replace(size.profile.conditional_flow, batch=5, nuisance_weight=0.0)
+    assert found == counts.training_step(recipe, shape, size.sources).operations + second_factor
+
+
+@pytest.mark.parametrize("classifier_steps", [1, 3])
+def test_operations_of_the_nuisance_classifier_are_those_of_its_products(classifier_steps, size):
+    recipe = replace(size.profile.conditional_flow, batch=64, classifier_steps=classifier_steps)
+    shape = FlowShape.of(size.profile, "conditional_flow")
+    values, sources = torch.rand(80, size.bins).numpy(), np.arange(80) % size.sources
+    frames = Frames(values, sources, np.zeros(80, np.int64), (), "")
+    data = training._Data(recipe, frames, np.arange(80) >= 64, size.sources, CPU)
+    run = training._Run(recipe, data, size.sources, 0, CPU)
+    rows = torch.arange(64)[None]
+    run._step(rows)
+    second_factor = 3 * 2 * 64 * shape.steps * size.bins**2
+    # While the classifier learns, nobody needs the gradient for what goes into its first layer.
+    into_nuisance = classifier_steps * 2 * 64 * (size.bins - size.sources) * (size.bins // 2)
+    expected = counts.training_step(recipe, shape, size.sources).operations + second_factor - into_nuisance
+    assert counted(lambda: run._step(rows)) == expected
 
 
 @pytest.mark.parametrize("method", ["dds2", "dds3"])  # torch's counter does not see products that NMF writes in place
@@ -94,8 +115,8 @@ def test_peak_memory_sees_what_is_gone_again():
 def test_every_training_step_can_be_measured(size):
     cases = {case.name: case for case in methods.cases(size, CPU)}
     shape = FlowShape.of(size.profile, "note_flows")
-    batch = size.profile.note_flows.batch
-    assert cases["RealNVP training step"].work == counts.training_step(shape, batch * size.sources)
+    expected = counts.training_step(size.profile.note_flows, shape, size.sources)
+    assert cases["RealNVP training step"].work == expected
     for name in ("RealNVP training step", "Glow training step"):
         cases[name].repeat(1)
 
@@ -105,4 +126,8 @@ def test_jobs_of_the_papers_size_are_many_small_ones():
     codes, weights = 60 * 20, 32 * (512 * 2048 + 2 * 2048**2 + 2048 * 1024 + 1024**2)
     dds3 = 1000 * (2 * 2 * codes * weights + 4 * 2 * 1024 * codes * 500)
     assert jobs["DDS-3, 1000 iterations"].operations == dds3
-    assert jobs["Glow, an epoch"].operations == pytest.approx(60_000 * 3 * 2 * weights)
+    classifier = 964 * 512 + 512 * 512 + 512 * 60
+    glow = (
+        60_000 * 2 * (3 * weights + (3 * 5 + 2) * classifier)
+    )  # the classifier makes five steps for each of the flow's
+    assert jobs["Glow, an epoch"].operations == pytest.approx(glow)

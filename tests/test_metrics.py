@@ -74,6 +74,8 @@ def test_the_best_threshold_is_the_best_of_all():
     A = draws.random((12, 40)) + 0.4 * Y
     best = metrics.precision_recall_f(A, Y, metrics.best_threshold(A, Y)).f_measure
     assert best == pytest.approx(max(metrics.precision_recall_f(A, Y, value).f_measure for value in A.ravel()))
+    both_good = metrics.best_threshold(np.array([[0.9, 0.8, 0.7, 0.6]]), np.array([[1, 0, 0, 1]]))
+    assert both_good == 0.6  # finds more notes than 0.9, of which both have the F-measure 2 / 3
 
 
 @pytest.mark.parametrize(
@@ -146,6 +148,12 @@ def test_average_precision_agrees_with_scikit_learn():
     assert metrics.average_precision(A, Y, weights=weights) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("weights", [[-1, 1], [np.nan, 1], [0, 0], [[1, 1], [0, 0]]])
+def test_weights_that_make_no_sense_are_an_error(weights):
+    with pytest.raises(ValueError, match="expected weights >= 0, and some above"):
+        metrics.sparsity(np.ones((3, 2)), 0.1, np.array(weights))
+
+
 def test_frames_of_no_weight_do_not_define_a_share():
     A, Y = np.array([[0.0, 1.0]]), np.array([[0, 1]])
     for measure in (metrics.precision_of_source_attribution, metrics.average_precision):
@@ -181,6 +189,7 @@ def test_an_interval_draws_whole_chords_and_spreads_over_runs():
 
     assert metrics.interval(found((same,))) == (1, 1)
     assert metrics.interval(found((same,), (3 * same,))) == (1, 3)
+    assert list(found((chord,))) == list(found((chord,), (chord,)))  # the same chords, however many runs there are
     halves = found((np.where(chord == 7, 0.0, 1.0),))
     assert set(halves) == {0.0, 0.5, 1.0}
     assert np.mean(halves == 0.5) == pytest.approx(0.5, abs=0.1)

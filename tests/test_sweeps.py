@@ -1,4 +1,5 @@
 import csv
+import io
 import json
 import os
 import signal
@@ -6,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import redirect_stderr
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 import torch
 import yaml
 
-from ddslib import cli, sweeps, training
+from ddslib import cli, processes, sweeps, training
 from ddslib.config import InputError, load_profile
 from ddslib.experiment import Workspace
 from ddslib.processes import in_processes
@@ -176,13 +178,36 @@ def test_workers_are_other_processes_with_so_many_threads(threads):
     assert found[1].result() == threads
 
 
+@pytest.mark.parametrize(
+    ("stage", "tasks", "threads"), [("flows", 1, 4), ("flows", 2, 2), ("flows", 9, 1), ("rows", 1, 1), ("rows", 9, 1)]
+)
+def test_searches_have_one_thread_and_trainings_share_the_cores(stage, tasks, threads):
+    with torch_threads(4):
+        assert sweeps._threads(stage, tasks) == threads
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def _bar() -> tuple[int, bool]:
+    with redirect_stderr(Terminal()), processes.progress("bar", "it", 1) as bar:
+        return -bar.pos, bar.leave
+
+
+def test_the_bars_of_workers_have_lines_of_their_own_and_vanish():
+    assert {future.result() for _, future in in_processes([_bar] * 4, workers=2)} <= {(1, False), (2, False)}
+    assert _bar() == (0, True)
+
+
 def test_what_takes_longest_begins_first(tmp_path):
     begun = []
     efforts = {"short": 1.0, "long": 3.0, "there": 9.0, "middle": 2.0}
     (tmp_path / "there").touch()
     tasks = [sweeps.Task(tmp_path / name, partial(begun.append, name), effort) for name, effort in efforts.items()]
     with torch_threads(1):
-        assert not sweeps._make(tasks, "tasks")
+        assert not sweeps._make(tasks, "rows")
     assert begun == ["long", "middle", "short"]
 
 
@@ -194,9 +219,11 @@ def test_the_flow_of_more_operations_is_the_longer_training(make):
     assert 0 < max(task.effort for task in tasks[0]) < min(task.effort for task in tasks[1])
 
 
-def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT], ids=["killed", "Ctrl-C"])
+def test_workers_end_with_their_parent(kind, tmp_path):
     code = (
-        "import sys; sys.path.insert(0, 'tests')\n"
+        "import signal, sys; sys.path.insert(0, 'tests')\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in the background of a shell ignores it
         "from ddslib.processes import in_processes\n"
         "from test_sweeps import _forever\n"
         "if __name__ == '__main__':\n"
@@ -212,8 +239,8 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     time.sleep(5)  # until the worker has begun
     workers = _children(parent.pid)
     assert workers
-    parent.kill()
-    parent.wait()
+    parent.send_signal(kind)
+    parent.wait(timeout=60)
     while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
