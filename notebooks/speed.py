@@ -64,7 +64,7 @@ for kind, result in measured.items():
 #
 # $$ t_{\min} = \max\left(\frac{n}{\text{rate of products}}, \frac{b}{\text{rate of copies}}\right) $$
 #
-# The rates are measured beside each row, with a large product and a large copy. The *fraction of the limit* is
+# The rates are measured in turn with each row, with a large product and a large copy. The *fraction of the limit* is
 # $t_{\min}$ over the time that was measured. At 1 there is nothing left to gain. (More than 1 says that the machine was slower when
 # the rates were measured than a moment later, when the work was.)
 #
@@ -129,7 +129,8 @@ plt.show()
 # ## What is left
 #
 # The note flows are small: a weight is used for a handful of codes only, and the time goes into fetching it (DDS-2), or into the
-# passes that are left, and into gathering bins in the order of the permutation (DDS-1, and training).
+# passes that are left, and into gathering bins in the order of the permutation (DDS-1, and training). To give every thread some of the
+# flows with all of their operations, instead of its share of each operation, was tried and brought nothing.
 
 # %% [markdown]
 # ## Other libraries
