@@ -58,6 +58,7 @@ def decompose(
     begun = time.perf_counter()
     search = _Search(X, dictionary, fit, dictionary.start(X, generator) if H is None else H.clone())
     schedule, lowest = _Schedule(fit.step_size, search.optimisers), _Lowest(search.H, search.codes)
+    # NMF has few and large kernels, and its samples may have to come from the CPU: nothing to record.
     iterate = search.iterate if search.codes is None else Replayed(search.iterate, X.device)
     history = []
     for _ in progress("decomposing", "it", fit.iterations, leave=False):

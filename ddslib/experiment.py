@@ -381,6 +381,7 @@ def _contents(recordings: Iterable[Recording]) -> str:
 
 @lru_cache(maxsize=32)
 def _snippet(recordings: tuple[Recording, ...], contents: str, front_end: FrontEnd, pitches: Pitches) -> Snippet:
+    """`contents` only tells the cache whether a file has changed."""
     return snippet(recordings, front_end, pitches)
 
 

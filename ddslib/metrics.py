@@ -48,7 +48,7 @@ def _validated(A: ArrayLike, Y: ArrayLike | None = None) -> tuple[np.ndarray, np
     return A, Y.astype(bool)
 
 
-def _each_once(weights: ArrayLike | None, frames: int) -> np.ndarray:
+def _as_weights(weights: ArrayLike | None, frames: int) -> np.ndarray:
     """The weights, or where there are none a weight of 1 for every frame."""
     weights = np.ones(frames) if weights is None else as_array(weights)
     if weights.shape[-1:] != (frames,):
@@ -66,6 +66,7 @@ def _defined(total: np.ndarray | float, trouble: str) -> np.ndarray | float:
 
 
 def _plain(result: np.ndarray | float) -> np.ndarray | float:
+    """A float where there is one result, and all of them where there are many."""
     return result if np.ndim(result) else float(result)
 
 
@@ -79,7 +80,7 @@ def precision_of_source_attribution(A: ArrayLike, Y: ArrayLike, weights: ArrayLi
     In [0, 1].  Raises ValueError where A is zero everywhere, since a share of nothing is undefined.
     """
     A, Y = _validated(A, Y)
-    weights = _each_once(weights, A.shape[1])
+    weights = _as_weights(weights, A.shape[1])
     total = _defined(weights @ A.sum(axis=0), INACTIVE)
     return _plain(weights @ (A * Y).sum(axis=0) / total)
 
@@ -104,7 +105,7 @@ def frame_precision_of_source_attribution(A: ArrayLike, Y: ArrayLike) -> FrameMe
 def sparsity(A: ArrayLike, epsilon: float, weights: ArrayLike | None = None) -> float | np.ndarray:
     """ℓ0^ε: the share of A's cells that are at most `epsilon` (paper §IV-E2)."""
     A, _ = _validated(A)
-    weights = _each_once(weights, A.shape[1])
+    weights = _as_weights(weights, A.shape[1])
     return _plain(weights @ (A <= epsilon).mean(axis=0) / weights.sum(axis=-1))
 
 
@@ -113,7 +114,7 @@ def relative_error(X: ArrayLike, X_hat: ArrayLike, weights: ArrayLike | None = N
     X, X_hat = as_array(X).astype(np.float64), as_array(X_hat).astype(np.float64)
     if X.shape != X_hat.shape:
         raise ValueError(f"the reconstruction has shape {X_hat.shape}, expected {X.shape}")
-    weights = _each_once(weights, X.shape[1])
+    weights = _as_weights(weights, X.shape[1])
     energy = _defined(weights @ (X**2).sum(axis=0), "X is zero everywhere, so its relative error is undefined")
     return _plain(np.sqrt(weights @ ((X - X_hat) ** 2).sum(axis=0) / energy))
 
@@ -127,7 +128,7 @@ def average_precision(
     frames.  Raises ValueError where no note sounds.
     """
     A, Y = _validated(A, Y)
-    weights = _each_once(weights, A.shape[1])
+    weights = _as_weights(weights, A.shape[1])
     if per_frame:
         A = A / np.maximum(A.sum(axis=0), np.finfo(float).tiny)
     ranking = _Ranking(A, Y)
@@ -171,10 +172,10 @@ def precision_recall_f(A: ArrayLike, Y: ArrayLike, threshold: float, weights: Ar
     The precision of no detection at all is 0.  Raises ValueError where no note sounds.
     """
     A, Y = _validated(A, Y)
-    weights = _each_once(weights, A.shape[1])
+    weights = _as_weights(weights, A.shape[1])
     sounding = _defined(weights @ Y.sum(axis=0), SILENT.format("recall"))
-    detected = weights @ (A >= threshold).sum(axis=0)
-    hits = weights @ ((A >= threshold) & Y).sum(axis=0)
+    above = A >= threshold
+    detected, hits = weights @ above.sum(axis=0), weights @ (above & Y).sum(axis=0)
     precision = hits / np.maximum(detected, np.finfo(float).tiny)
     return Detection(_plain(precision), _plain(hits / sounding), _plain(2 * hits / (detected + sounding)))
 

@@ -127,7 +127,6 @@ class _Data:
 
     def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Frames (units, B, K) and sources (units, B) of rows (units, B), on the device."""
-        rows = rows.to(self.values.device)
         return self._moved(self.values[rows]), self._moved(self._sources[rows])
 
     def _moved(self, chosen: Tensor) -> Tensor:
@@ -139,7 +138,7 @@ class _Data:
     def held_out(self, active: Tensor) -> tuple[Tensor, Tensor]:
         """Validation rows (active units, longest), and which of them are real and not padding."""
         chosen = [self.validation[unit] for unit in active]
-        rows = nn.utils.rnn.pad_sequence(chosen, batch_first=True)
+        rows = nn.utils.rnn.pad_sequence(chosen, batch_first=True).to(self.values.device)
         real = nn.utils.rnn.pad_sequence([torch.ones(len(c)) for c in chosen], batch_first=True)
         return rows, real
 

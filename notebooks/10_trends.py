@@ -119,7 +119,7 @@ def run_of(line):
     return Run(space, space.experiment(method, chords=chords, **chosen))
 
 
-rendered = {
+rendered = {  # chords that the corpus may lack, in one go: each call starts workers anew
     "isol_instruments": [],
     "rand_instruments": [close],
     "polyphonies": list(POLYPHONIES),

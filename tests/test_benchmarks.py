@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from memory import needs_linux
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import methods
@@ -104,11 +105,10 @@ def test_a_row_has_what_the_page_shows(size):
     json.dumps(row)
 
 
+@needs_linux
 def test_peak_memory_sees_what_is_gone_again():
     with machine.PeakMemory(CPU) as memory:
         torch.ones(2**24).sum()  # 64 MiB
-    if memory.bytes is None:
-        pytest.skip("needs Linux")
     assert 60 * 2**20 < memory.bytes < 200 * 2**20
 
 
@@ -127,7 +127,6 @@ def test_jobs_of_the_papers_size_are_many_small_ones():
     dds3 = 1000 * (2 * 2 * codes * weights + 4 * 2 * 1024 * codes * 500)
     assert jobs["DDS-3, 1000 iterations"].operations == dds3
     classifier = 964 * 512 + 512 * 512 + 512 * 60
-    glow = (
-        60_000 * 2 * (3 * weights + (3 * 5 + 2) * classifier)
-    )  # the classifier makes five steps for each of the flow's
+    # The classifier makes five steps for each of the flow's.
+    glow = 60_000 * 2 * (3 * weights + (3 * 5 + 2) * classifier)
     assert jobs["Glow, an epoch"].operations == pytest.approx(glow)
