@@ -35,7 +35,7 @@ from torch.nn import functional
 
 from .artefacts import writing
 from .config import InputError
-from .fused import LEAKY_RELU, SELU, Activation, couple, permute, triangles, uncouple
+from .fused import LEAKY_RELU, SELU, Activation, couple, lu_product, permute, uncouple
 
 SMALL = 0.01  # the last layer of a coupling starts small, but not at zero: no gradient would reach the others
 FLOOR = 0.01  # least deviation that ActNorm divides by: some bins hardly vary
@@ -125,14 +125,14 @@ class LUMixing(Layer):
         self.register_buffer("inverse_order", P.argmax(dim=0))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        lower, upper = triangles(self.factors, self.sign)
-        y = functional.linear(functional.linear(x, upper), lower)
+        y = lu_product(x, self.factors, self.sign)
         return permute(y, self.order, self.inverse_order), self.factors.diagonal().sum()
 
     def inverse(self, y: Tensor) -> Tensor:
-        lower, upper = triangles(self.factors, self.sign)
+        # Each of the two looks at its own triangle only.
         y = permute(y, self.inverse_order, self.order)
-        y = torch.linalg.solve_triangular(lower.T, y, upper=True, left=False, unitriangular=True)
+        y = torch.linalg.solve_triangular(self.factors.T, y, upper=True, left=False, unitriangular=True)
+        upper = self.factors.diagonal_scatter(self.sign * self.factors.diagonal().exp())
         return torch.linalg.solve_triangular(upper.T, y, upper=False, left=False)
 
 

@@ -65,31 +65,68 @@ class _Permute(torch.autograd.Function):
         return _Permute.apply(gradient, inverse_order, order), None, None
 
 
-def triangles(factors: Tensor, sign: Tensor) -> tuple[Tensor, Tensor]:
-    """L and U, both (K, K), that are packed in one matrix.
+STRIP = 128  # rows of a triangle that a CPU multiplies at a time
+
+
+def lu_product(x: Tensor, factors: Tensor, sign: Tensor) -> Tensor:
+    """L U x for every vector x (..., K), of triangles that are packed in one matrix (K, K).
 
     L is what lies below the diagonal, with ones on it; U is what lies above it, with sign · exp(diagonal) on it.
     """
-    return _Triangles.apply(factors, sign)
+    return _LUProduct.apply(x.flatten(0, -2), factors, sign).view_as(x)
 
 
-class _Triangles(torch.autograd.Function):
+class _LUProduct(torch.autograd.Function):
+    """Strip by strip, so that little is multiplied of a triangle's zeros.
+
+    What is stored of L beyond a strip's diagonal block, and of U before it, is never looked at.
+    """
+
     @staticmethod
-    def forward(ctx, factors: Tensor, sign: Tensor) -> tuple[Tensor, Tensor]:
-        lower, upper = factors.tril(-1), factors.triu()
-        lower.diagonal().fill_(1)
+    def forward(ctx, x: Tensor, factors: Tensor, sign: Tensor) -> Tensor:
+        strips = _strips(factors)
         diagonal = sign * factors.diagonal().exp()
+        lower, upper = factors.clone(), factors.clone()
+        for own in strips:
+            lower[own, own].tril_(-1)
+            upper[own, own].triu_()
+        lower.diagonal().fill_(1)
         upper.diagonal().copy_(diagonal)
-        ctx.save_for_backward(diagonal)
-        return lower, upper
+        middle, y = torch.empty_like(x), torch.empty_like(x)
+        for own in strips:
+            torch.mm(x[:, own.start :], upper[own, own.start :].T, out=middle[:, own])
+        for own in strips:
+            torch.mm(middle[:, : own.stop], lower[own, : own.stop].T, out=y[:, own])
+        ctx.save_for_backward(x, middle, lower, upper, diagonal)
+        return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, into_lower: Tensor, into_upper: Tensor) -> tuple[Tensor, None]:
-        (diagonal,) = ctx.saved_tensors
-        into_factors = into_upper.triu()
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        x, middle, lower, upper, diagonal = ctx.saved_tensors
+        strips = _strips(lower)
+        into_middle, into_x = torch.empty_like(x), torch.empty_like(x)
+        for own in strips:
+            torch.mm(gradient[:, own.start :], lower[own.start :, own], out=into_middle[:, own])
+        for own in strips:
+            torch.mm(into_middle[:, : own.stop], upper[: own.stop, own], out=into_x[:, own])
+        if not ctx.needs_input_grad[1]:
+            return into_x, None, None
+        into_factors = torch.empty_like(lower)
+        for own in strips:
+            into_lower, into_upper = into_factors[own, : own.start], into_factors[own, own.start :]
+            torch.mm(gradient[:, own].T, middle[:, : own.start], out=into_lower)
+            torch.mm(into_middle[:, own].T, x[:, own.start :], out=into_upper)
+            into_factors[own, own].triu_().add_((gradient[:, own].T @ middle[:, own]).tril_(-1))
         into_factors.diagonal().mul_(diagonal)
-        return into_factors.add_(into_lower.tril(-1)), None
+        return into_x, into_factors, None
+
+
+def _strips(triangle: Tensor) -> list[slice]:
+    """Its rows, a few at a time; all of them on a GPU, which would rather have few products than small ones."""
+    size = len(triangle)
+    height = STRIP if triangle.device.type == "cpu" else size
+    return [slice(first, min(first + height, size)) for first in range(0, size, height)]
 
 
 def couple(

@@ -24,7 +24,7 @@ from .frames import Frames
 from .fused import affine
 from .processes import progress
 
-REVISION = 2  # raise when the same recipe and frames come to yield another flow
+REVISION = 3  # raise when the same recipe and frames come to yield another flow
 CHECKPOINT_SECONDS = 60.0  # least time between two checkpoints
 DROPOUT = 0.1  # of the nuisance classifier
 VALIDATION_BATCH = 256  # frames of a unit at a time

@@ -15,6 +15,7 @@ from ddslib.config import load_profile
 from ddslib.counts import FlowShape, Work
 from ddslib.decomposition import decompose
 from ddslib.frames import Frames
+from ddslib.fused import STRIP
 
 CPU = torch.device("cpu")
 
@@ -48,13 +49,17 @@ def test_operations_of_a_training_step_of_a_stack_are_those_of_its_products(size
     assert counted(lambda: flow.log_prob(x).sum().backward()) == expected
 
 
-def test_a_dense_mixing_counts_once_where_its_two_factors_are_two_products(size):
+def zeros_of_triangles(size: methods.Size) -> int:
+    """Operations of a vector that are spent on the zeros beside both diagonals, in the strips of both triangles."""
+    return 2 * size.profile.conditional_flow.steps * size.bins * STRIP
+
+
+def test_the_two_triangles_of_a_mixing_count_as_one_dense_product(size):
     shape, flow = FlowShape.of(size.profile, "conditional_flow"), methods.flow_of("conditional_flow", size, CPU)
     x = torch.rand(5, size.bins, requires_grad=True)
-    second_factor = 3 * 2 * 5 * shape.steps * size.bins**2
     found = counted(lambda: flow.log_prob(x, torch.arange(5)).sum().backward())
     recipe = replace(size.profile.conditional_flow, batch=5, nuisance_weight=0.0)
-    assert found == counts.training_step(recipe, shape, size.sources).operations + second_factor
+    assert found == counts.training_step(recipe, shape, size.sources).operations + 3 * 5 * zeros_of_triangles(size)
 
 
 @pytest.mark.parametrize("classifier_steps", [1, 3])
@@ -67,10 +72,10 @@ def test_operations_of_the_nuisance_classifier_are_those_of_its_products(classif
     run = training._Run(recipe, data, size.sources, 0, CPU)
     rows = torch.arange(64)[None]
     run._step(rows)
-    second_factor = 3 * 2 * 64 * shape.steps * size.bins**2
     # While the classifier learns, nobody needs the gradient for what goes into its first layer.
     into_nuisance = classifier_steps * 2 * 64 * (size.bins - size.sources) * (size.bins // 2)
-    expected = counts.training_step(recipe, shape, size.sources).operations + second_factor - into_nuisance
+    expected = counts.training_step(recipe, shape, size.sources).operations + 3 * 64 * zeros_of_triangles(size)
+    expected -= into_nuisance
     assert counted(lambda: run._step(rows)) == expected
 
 

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from ddslib import fused
-from ddslib.fused import LEAKY_RELU, SELU, couple, permute, triangles, uncouple
+from ddslib.fused import LEAKY_RELU, SELU, couple, lu_product, permute, uncouple
 
 ACTIVATIONS = {"SELU": (SELU, torch.selu), "LeakyReLU": (LEAKY_RELU, functional.leaky_relu)}
 PLACES = {"one flow": ((), 1024), "a stack": ((3,), 1024), "a stack in parts": ((3,), 4)}
@@ -100,13 +100,16 @@ def test_a_permutation_and_its_gradient(generator):
     assert torch.autograd.gradcheck(lambda v: permute(v, order, order.argsort()), x)
 
 
-def test_triangles_and_their_gradients(generator):
+@pytest.mark.parametrize("strip", [2, 3, 128])
+def test_a_product_of_packed_triangles_and_its_gradients(generator, strip, monkeypatch):
+    monkeypatch.setattr(fused, "STRIP", strip)
     factors = torch.randn(5, 5, dtype=torch.float64, generator=generator, requires_grad=True)
+    x = torch.randn(2, 3, 5, dtype=torch.float64, generator=generator, requires_grad=True)
     sign = torch.tensor([1.0, -1, 1, 1, -1], dtype=torch.float64)
-    lower, upper = triangles(factors, sign)
-    assert torch.equal(lower, factors.tril(-1) + torch.eye(5))
-    assert torch.equal(upper, factors.triu(1) + (sign * factors.diagonal().exp()).diag())
-    assert torch.autograd.gradcheck(lambda packed: triangles(packed, sign), factors)
+    lower = factors.tril(-1) + torch.eye(5)
+    upper = factors.triu(1) + (sign * factors.diagonal().exp()).diag()
+    assert torch.allclose(lu_product(x, factors, sign), x @ upper.T @ lower.T, atol=1e-12)
+    assert torch.autograd.gradcheck(lambda v, packed: lu_product(v, packed, sign), (x, factors))
 
 
 @pytest.mark.parametrize(("at_a_time", "count"), [(4, 3), (8, 2), (100, 1)])
