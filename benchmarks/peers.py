@@ -24,7 +24,8 @@ from zuko import transforms
 from ddslib import machine
 from ddslib.decomposition import decompose
 from ddslib.dictionaries import SampleDictionary
-from ddslib.flows import standard_normal_log_density
+from ddslib.flows import RealNVP, standard_normal_log_density
+from ddslib.fused import Compiled
 
 from .methods import Size, flow_of
 
@@ -134,6 +135,17 @@ class ZukoFlow(nn.Module):
         return self._transform().inv(z)
 
 
+class CompiledStack(nn.Module):
+    """Our own stack, left to torch.compile to fuse; where that fails it is no faster, and a warning says why."""
+
+    library = "ours, compiled"
+
+    def __init__(self, stack: RealNVP):
+        super().__init__()
+        self.stack = stack
+        self.density = Compiled(stack.ahead)
+
+
 FLOWS = (FreiaFlow, NormflowsFlow, ZukoFlow)
 
 
@@ -154,7 +166,7 @@ class Pair:
 
 
 def flow_pairs(size: Size, device: torch.device) -> Iterator[Pair]:
-    """RealNVP, 60 flows in a loop against our stack, and Glow; with the laptop's shapes."""
+    """RealNVP, 60 flows in a loop or compiled against our stack, and Glow; with the laptop's shapes."""
     yield from _note_flow_pairs(size, device)
     yield from _glow_pairs(size, device)
 
@@ -180,6 +192,14 @@ def _note_flow_pairs(size: Size, device: torch.device) -> Iterator[Pair]:
                 peer.library,
                 learning(loop, list(x)),
             )
+    compiled = CompiledStack(flow_of("note_flows", size, device))
+    for x in [torch.randn(N, recipe.batch, K, device=device), *batches]:
+        yield Pair(
+            f"{N} flows and gradients, {x.shape[1]} frames a note",
+            learning([stack], [x]),
+            compiled.library,
+            learning([compiled], [x]),
+        )
 
 
 def _glow_pairs(size: Size, device: torch.device) -> Iterator[Pair]:

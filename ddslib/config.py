@@ -135,6 +135,7 @@ class FlowTraining:
     patience: Positive  # epochs without a better validation loss before training stops
     gradient_clipping: Annotated[float, Field(gt=0)] | None  # largest norm of a flow's gradient
     noise: Annotated[float, Field(ge=0)]  # deviation of the noise that is added to training frames
+    compiled: bool  # whether torch.compile fuses the flow
 
 
 @frozen

@@ -4,8 +4,11 @@ In a small flow it is not the products that take the time, but all that lies bet
 exponentials, and what automatic differentiation keeps and adds up.  Here halves are updated in place, no more is
 kept than the gradient needs, and two identities replace slow functions by fast ones:
 tanh(x) = 2 σ(2x) - 1, where σ is the logistic function, and exp(x) = 2^(x log₂ e).
+
+Whatever is `Compiled` gets plain operations instead, which torch.compile fuses by itself.
 """
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,25 +19,30 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+logger = logging.getLogger(__name__)
+
 LOG2_E = 1 / math.log(2)
 SELU_ALPHA, SELU_SCALE, LEAK = 1.6732632423543772, 1.0507009873554805, 0.01
 
 
 @dataclass(frozen=True)
 class Activation:
-    """A function that is applied in place, and its gradient, told from its result."""
+    """A function, the same in place, and its gradient, told from its result."""
 
+    apply: Callable[[Tensor], Tensor]
     apply_: Callable[[Tensor], Tensor]
     pull_back: Callable[[Tensor, Tensor], Tensor]  # gradient for the result, and the result, to that for the argument
     gain: float  # what keeps the variance of signals constant from layer to layer
 
 
 SELU = Activation(
+    torch.selu,
     torch.selu_,
     lambda gradient, y: torch.ops.aten.elu_backward(gradient, SELU_ALPHA, SELU_SCALE, 1.0, True, y),
     gain=1.0,
 )
 LEAKY_RELU = Activation(
+    lambda x: functional.leaky_relu(x, LEAK),
     lambda x: functional.leaky_relu_(x, LEAK),
     lambda gradient, y: torch.ops.aten.leaky_relu_backward(gradient, y, LEAK, True),
     gain=math.sqrt(2 / (1 + LEAK**2)),
@@ -46,8 +54,25 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.addmm(bias, x, weight) if x.ndim == 2 else torch.baddbmm(bias, x, weight)
 
 
+class Compiled:
+    """A function, fused by torch.compile; as it is, which is logged, where that fails: it needs a compiler."""
+
+    def __init__(self, function: Callable):
+        self._function, self._fused = function, torch.compile(function)
+
+    def __call__(self, *arguments: Tensor):
+        try:
+            return self._fused(*arguments)
+        except RuntimeError as error:
+            logger.warning("going on without torch.compile: %s", str(error).partition("\n")[0])
+            self._fused = self._function
+            return self._function(*arguments)
+
+
 def permute(x: Tensor, order: Tensor, inverse_order: Tensor) -> Tensor:
     """x[..., order], where `inverse_order` undoes `order`."""
+    if torch.compiler.is_compiling():
+        return x[..., order]
     return _Permute.apply(x, order, inverse_order)
 
 
@@ -137,7 +162,22 @@ def couple(
     x is (..., B, K), and x₁ are as many of its last axis as the first weight has inputs.  Weights are
     (..., inputs, outputs) and biases (..., 1, outputs); a and b are (..., 1, 1).
     """
+    if torch.compiler.is_compiling():
+        return _plain_couple(x, a, b, weights, biases, activation)
     return _Couple.apply(activation, x, a, b, *weights, *biases)
+
+
+def _plain_couple(
+    x: Tensor, a: Tensor, b: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], activation: Activation
+) -> tuple[Tensor, Tensor]:
+    x1, x2 = x.tensor_split([weights[0].shape[-2]], dim=-1)
+    *hidden, last = zip(weights, biases, strict=True)
+    signal = x1
+    for layer in hidden:
+        signal = activation.apply(affine(signal, *layer))
+    raw, t = affine(signal, *last).tensor_split(2, dim=-1)
+    s = a * raw.tanh() + b
+    return torch.cat([x1, x2 * s.exp() + t], dim=-1), s.sum(dim=-1)
 
 
 def uncouple(

@@ -7,6 +7,7 @@ costs no more time.
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from .config import ConditionalFlowTraining, FlowTraining, InputError
 from .cuda import fits
 from .flows import MLP, ConditionalGlow, Flow, RealNVP, below
 from .frames import Frames
-from .fused import affine
+from .fused import Compiled, affine
 from .processes import progress
 
 REVISION = 3  # raise when the same recipe and frames come to yield another flow
@@ -189,7 +190,7 @@ class _Run:
         self.order = torch.Generator().manual_seed(seed)
         self.noise = torch.Generator(device).manual_seed(seed)
         self.whole = build(recipe, n_sources, data.values.shape[1], self.order).to(device)
-        self.flow = self.whole
+        self._go_on_with(self.whole)
         self.optimiser = self._adam(self.flow)
         self.classifier = None
         if isinstance(recipe, ConditionalFlowTraining) and recipe.nuisance_weight:
@@ -208,6 +209,10 @@ class _Run:
     @property
     def epochs(self) -> int:
         return len(self.history["validation"])
+
+    def _go_on_with(self, flow: Flow) -> None:
+        self.flow = flow
+        self._ahead = Compiled(flow.ahead) if self.recipe.compiled else flow.ahead
 
     def _adam(self, flow: Flow) -> torch.optim.Adam:
         return torch.optim.Adam(flow.parameters(), lr=self.recipe.learning_rate, fused=True)
@@ -240,22 +245,22 @@ class _Run:
         if self.classifier:
             losses, entropy = self._penalised(x[0], sources[0])
         else:
-            losses = self._losses(x, sources).mean(dim=1)
+            losses = self._losses(self._ahead, x, sources).mean(dim=1)
         self.optimiser.zero_grad()
         losses.sum().backward()
         self._clip()
         self.optimiser.step()
         return losses.detach(), entropy
 
-    def _losses(self, x: Tensor, sources: Tensor) -> Tensor:
+    def _losses(self, ahead: Callable, x: Tensor, sources: Tensor) -> Tensor:
         """Negative log-likelihoods (units, B) in nats; whether they are finite is asked once an epoch."""
         if isinstance(self.flow, ConditionalGlow):
-            return -self.flow.log_density(*self.flow.ahead(x[0]), sources[0])[None]
-        return -self.flow.log_density(*self.flow.ahead(x))
+            return -self.flow.log_density(*ahead(x[0]), sources[0])[None]
+        return -self.flow.log_density(*ahead(x))
 
     def _penalised(self, x: Tensor, sources: Tensor) -> tuple[Tensor, Tensor]:
         """The conditional flow's loss (1,), and the classifier's: the flow tries to make the classifier fail."""
-        z, log_det = self.flow.ahead(x)
+        z, log_det = self._ahead(x)
         _, nuisance = self.flow.split(z)
         labels = sources
         if self.recipe.nuisance_labels == "shuffled":
@@ -280,11 +285,11 @@ class _Run:
 
     @torch.no_grad()
     def _validate(self) -> Tensor:
-        """Mean validation losses (active units,)."""
+        """Mean validation losses (active units,); not compiled, since the batches are of any size."""
         rows, real = self.data.held_out(self.active)
         total = torch.zeros(len(self.active))
         for chosen, weight in zip(rows.split(VALIDATION_BATCH, 1), real.split(VALIDATION_BATCH, 1), strict=True):
-            total += (self._losses(*self.data.batch(chosen)).cpu() * weight).sum(dim=1)
+            total += (self._losses(self.flow.ahead, *self.data.batch(chosen)).cpu() * weight).sum(dim=1)
         return total / real.sum(dim=1)
 
     def _select(self, losses: Tensor) -> None:
@@ -307,7 +312,7 @@ class _Run:
             return
         before, moments = self.flow, self.optimiser.state
         kept = going.nonzero().squeeze(1)
-        self.flow = before.take(kept)
+        self._go_on_with(before.take(kept))
         self.optimiser = self._adam(self.flow)
         for old, new in zip(before.parameters(), self.flow.parameters(), strict=True):
             self.optimiser.state[new] = {
@@ -347,7 +352,7 @@ class _Run:
 
     def _resume_steps(self, state: dict[str, Tensor]) -> None:
         if len(self.active) < self.data.units:
-            self.flow = self.flow.take(self.active)
+            self._go_on_with(self.flow.take(self.active))
             self.optimiser = self._adam(self.flow)
         self.flow.load_state_dict(below("flow.", state))
         _set_moments("adam.", self.flow, self.optimiser, state)

@@ -2,6 +2,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from compiling import needs_compiler
 from torch.nn import functional
 
 from ddslib import fused
@@ -98,6 +99,39 @@ def test_a_permutation_and_its_gradient(generator):
     x = torch.randn(2, 3, 7, dtype=torch.float64, generator=generator, requires_grad=True)
     assert torch.equal(permute(x, order, order.argsort()), x[..., order])
     assert torch.autograd.gradcheck(lambda v: permute(v, order, order.argsort()), x)
+
+
+@needs_compiler
+def test_what_is_compiled_is_the_same_with_all_gradients(generator, caplog):
+    order = torch.randperm(HALF + REST, generator=generator)
+    x = torch.randn(3, 2, HALF + REST, dtype=torch.float64, generator=generator).requires_grad_()
+    a, b = (torch.randn(3, 1, 1, dtype=torch.float64, generator=generator).requires_grad_() for _ in range(2))
+    weights = [torch.randn(3, *shape, dtype=torch.float64, generator=generator) for shape in ((HALF, 5), (5, 2 * REST))]
+    biases = [torch.randn(3, 1, width, dtype=torch.float64, generator=generator) for width in (5, 2 * REST)]
+    variables = [x, a, b, *(layer.requires_grad_() for layer in (*weights, *biases))]
+
+    def step(x, a, b, *layers):
+        y, log_det = couple(permute(x, order, order.argsort()), a, b, layers[:2], layers[2:], SELU)
+        return y.square().sum() + log_det.sum()
+
+    found, expected = (function(*variables) for function in (fused.Compiled(step), step))
+    assert "ddslib.fused" not in {record.name for record in caplog.records}  # nothing went on without
+    assert torch.allclose(found, expected, rtol=1e-12)
+    for ours, theirs in zip(*(torch.autograd.grad(loss, variables) for loss in (found, expected)), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-11)
+
+
+def test_where_nothing_can_be_compiled_all_goes_on_without_and_says_so_once(monkeypatch, caplog):
+    def fails(function):
+        def raising(*arguments):
+            raise RuntimeError("no compiler\nand more")
+
+        return raising
+
+    monkeypatch.setattr(torch, "compile", fails)
+    doubled = fused.Compiled(lambda x: 2 * x)
+    assert [doubled(3), doubled(4)] == [6, 8]
+    assert [record.getMessage() for record in caplog.records] == ["going on without torch.compile: no compiler"]
 
 
 @pytest.mark.parametrize("strip", [2, 3, 128])

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from compiling import needs_compiler
 from memory import needs_linux, printed_by, sparse_file
 from torch.distributions import Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal
 from torch.nn import functional
@@ -15,11 +16,12 @@ from ddslib.frames import Frames
 
 CPU = torch.device("cpu")
 NOTES = FlowTraining(
-    steps=2, hidden=(8,), batch=32, learning_rate=0.01, epochs=8, patience=50, gradient_clipping=5.0, noise=0.0
-)
+    steps=2, hidden=(8,), batch=32, learning_rate=0.01, epochs=8, patience=50, gradient_clipping=5.0, noise=0.0,
+    compiled=False,
+)  # fmt: skip
 CONDITIONAL = ConditionalFlowTraining(
     steps=2, hidden=(8,), batch=32, learning_rate=0.003, epochs=6, patience=50, gradient_clipping=None, noise=0.0,
-    semantic_weight=100.0, nuisance_weight=0.05, classifier_steps=1, classifier_learning_rate=0.003,
+    compiled=False, semantic_weight=100.0, nuisance_weight=0.05, classifier_steps=1, classifier_learning_rate=0.003,
     nuisance_labels="own",
 )  # fmt: skip
 SIZES = (60, 90, 120)  # frames of each note
@@ -70,6 +72,18 @@ def validation_losses(flow, frames, validation):
             return -flow.log_prob(*batch(flow, frames, validation)).mean()[None]
         own = (batch(flow, frames, validation & (frames.sources == n))[0] for n in range(flow.n_sources))
         return torch.stack([-flow.take([n]).log_prob(x[None]).mean() for n, x in enumerate(own)])
+
+
+@needs_compiler
+@each_recipe
+def test_a_compiled_training_leads_to_the_same_flow(recipe, uneven, validation, caplog):
+    recipe = replace(recipe, steps=1, epochs=4, patience=2)
+    plain, compiled = (
+        training.train(replace(recipe, compiled=on), uneven, validation, 3, 0).flow.state_dict() for on in (False, True)
+    )
+    assert "ddslib.fused" not in {record.name for record in caplog.records}  # nothing went on without
+    for name, value in plain.items():
+        assert torch.allclose(compiled[name], value, atol=2e-5), name
 
 
 def assert_equal(ours, expected):
@@ -477,7 +491,8 @@ STREAMED = """
         training.train(RECIPE, frames, np.arange(M) % 16 < 4, 4, 0)
 
     RECIPE = FlowTraining(
-        steps=1, hidden=(4,), batch=64, learning_rate=0.001, epochs=1, patience=1, gradient_clipping=None, noise=0.01
+        steps=1, hidden=(4,), batch=64, learning_rate=0.001, epochs=1, patience=1, gradient_clipping=None, noise=0.01,
+        compiled=False,
     )
     epoch(1600)
     before, peak = mebibytes("RssAnon"), 0.0
