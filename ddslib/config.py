@@ -165,6 +165,7 @@ class CodeFit(Fit):
     """A decomposition that searches codes too."""
 
     log_determinant: bool  # whether the penalty is that of the spectrum, or of its code alone
+    start: Literal["random", "fitted"]  # of the activations, see `ddslib.decomposition`
 
 
 @frozen

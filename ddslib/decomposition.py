@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .config import Fit, InputError
+from .config import CodeFit, Fit, InputError
 from .cuda import Replayed
 from .dictionaries import Dictionary, SharedDictionary
 from .processes import progress
@@ -17,6 +17,7 @@ from .processes import progress
 SMALLEST_CHANGE = 1e-15  # of the cost between iterations: below, the search has converged
 PATIENCE_WORSE = 10  # iterations above the best cost before the steps are halved
 PATIENCE_STUCK = 100  # iterations without a fall of the cost before the search stops
+FITTING = Fit(iterations=100, step_size=0.01, positivity="projection", likelihood_weight=0.0, sparsity_weight=0.0)
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,12 @@ def decompose(
 
     With ``fit.positivity = "projection"`` H is clamped at zero after its step.  With ``"relu"`` a free
     variable is searched whose positive part is H, so no gradient reaches an activation below zero.
+
+    With ``fit.start = "fitted"``, the dictionary's own start is first fitted to X with the codes at their modes, which
+    needs no decoding.
     """
     begun = time.perf_counter()
-    search = _Search(X, dictionary, fit, dictionary.start(X, generator) if H is None else H.clone())
+    search = _Search(X, dictionary, fit, _start(X, dictionary, fit, generator) if H is None else H.clone())
     schedule, lowest = _Schedule(fit.step_size, search.optimisers), _Lowest(search.H, search.codes)
     # NMF has few and large kernels, and its samples may have to come from the CPU: nothing to record.
     iterate = search.iterate if search.codes is None else Replayed(search.iterate, X.device)
@@ -78,6 +82,15 @@ def decompose(
     cost, distance, step_size = torch.tensor(history, dtype=torch.float64).T
     seconds = time.perf_counter() - begun
     return Decomposition(H, dictionary.attribute(H), dictionary.mix(H), found, cost, distance, step_size, seconds)
+
+
+def _start(X: Tensor, dictionary: Dictionary, fit: Fit, generator: torch.Generator | None) -> Tensor:
+    """The activations that a search starts from; no fitted one is zero, since then no gradient might reach it."""
+    H = dictionary.start(X, generator)
+    if not isinstance(fit, CodeFit) or fit.start == "random":
+        return H
+    fitted = decompose(X, dictionary.modes(), FITTING, H).H
+    return fitted.clamp(min=fitted.mean() / 10)
 
 
 class _Search:

@@ -150,18 +150,28 @@ class DecodedDictionary(Dictionary):
 
     The entries are the positive parts of what the flow decodes.  The search starts from its modes, codes of zero.
     Each code costs its negative log-density per latent dimension: that of the prior alone, or with
-    ``log_determinant=True`` that of the spectrum.
+    ``log_determinant=True`` that of the spectrum.  A source has `count` codes, and as many `rows` of H as entries in
+    each frame.
     """
 
     codes: Tensor
 
-    def __init__(self, flow: Flow, count: int, log_determinant: bool):
-        self._flow = flow.freeze()
+    def __init__(self, flow: Flow, count: int, log_determinant: bool, rows: int):
+        self._flow, self._rows = flow.freeze(), rows
         like = next(flow.parameters())
         self._log_determinant = log_determinant
         self.codes = like.new_zeros(flow.n_sources, count, flow.code_dimensions)
 
-    def _start(self, X: Tensor, entries: int, generator: torch.Generator | None) -> Tensor:
+    def modes(self) -> SampleDictionary:
+        """What the search starts from, without codes: as many entries of each source as it has rows of H."""
+        n_sources, _, dimensions = self.codes.shape
+        decoded = self._flow.decode(self.codes.new_zeros(n_sources, 1, dimensions)).clamp(min=0)
+        entries = decoded.expand(-1, self._rows, -1).flatten(0, 1)
+        sources = torch.arange(n_sources).repeat_interleave(self._rows)
+        return SampleDictionary(entries, sources, n_sources, self.codes.device, resident=True)
+
+    def start(self, X: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        entries = self.codes.shape[0] * self._rows
         uniform = torch.rand(entries, X.shape[1], dtype=X.dtype, device=X.device, generator=generator)
         return uniform * (X.mean() / entries).sqrt()
 
@@ -203,14 +213,11 @@ class SharedDictionary(DecodedDictionary):
     """
 
     def __init__(self, flow: Flow, components: int, log_determinant: bool = False):
-        super().__init__(flow, components, log_determinant)
+        super().__init__(flow, components, log_determinant, rows=components)
 
     def refresh(self) -> None:
         self._decoded = _Decoded(self._flow, self.codes, self._log_determinant)
         self._entries = self._decoded.entries.flatten(0, 1)
-
-    def start(self, X: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return self._start(X, self.codes.shape[0] * self.codes.shape[1], generator)
 
     def mix(self, H: Tensor) -> Tensor:
         return self._entries.T @ H
@@ -261,7 +268,7 @@ class FrameDictionary(DecodedDictionary):
         block: int | None = None,
         keep: int = KEEP,
     ):
-        super().__init__(flow, frames, log_determinant)
+        super().__init__(flow, frames, log_determinant, rows=1)
         self._entries = self.codes.new_empty(flow.n_sources, frames, flow.dimensions)
         self._energy = self.codes.new_empty(flow.n_sources, frames)
         self._blocks = self._split(block or BLOCKS[self.codes.device.type])
@@ -292,9 +299,6 @@ class FrameDictionary(DecodedDictionary):
             self._entries[where], self._energy[where] = decoded.entries, decoded.energy
             if self._keeps:
                 self._kept.append(decoded)
-
-    def start(self, X: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return self._start(X, self.codes.shape[0], generator)
 
     def mix(self, H: Tensor) -> Tensor:
         # Source by source: a product for every frame would be a thousand calls for next to nothing each.

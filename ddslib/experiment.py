@@ -316,6 +316,7 @@ class Workspace:
             "positivity": fit.positivity,
             "mixing": "log magnitude",
             "sparsity_weight": fit.sparsity_weight,
+            "start": getattr(fit, "start", None),
             "seed": experiment.seed,
             "psa": metrics.precision_of_source_attribution(A, Y),
             "frame_psa": metrics.frame_precision_of_source_attribution(A, Y).value,

@@ -22,6 +22,7 @@ FIT = CodeFit(
     likelihood_weight=0.01,
     sparsity_weight=0.001,
     log_determinant=True,
+    start="random",
 )
 N, K, T = 3, 16, 7
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")

@@ -7,7 +7,7 @@ import torch
 from memory import needs_linux, printed_by
 from sklearn.decomposition import non_negative_factorization
 
-from ddslib.config import Fit, InputError
+from ddslib.config import CodeFit, Fit, InputError
 from ddslib.decomposition import _Schedule, decompose, decompose_long
 from ddslib.dictionaries import Dictionary, FrameDictionary, Penalty, SampleDictionary, SharedDictionary
 from ddslib.flows import ConditionalGlow, RealNVP
@@ -228,6 +228,22 @@ def test_every_method_searches_activations_that_are_not_negative_and_codes(metho
     assert result.codes.abs().max() > 0.1
     assert torch.equal(result.X_hat, method.mix(result.H))
     assert torch.equal(result.A, method.attribute(result.H))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_fitted_start_is_what_nmf_finds_with_the_modes(name, mixture, generator):
+    dictionary = METHODS[name](generator)
+    dictionary.refresh()
+    H = dictionary.start(mixture, torch.Generator().manual_seed(5))
+    rows, copies = len(H), len(H) // 3
+    entries = torch.cat([dictionary.entries(source)[:, :copies] for source in range(3)], dim=1)
+    nmf = SampleDictionary(entries.T, torch.arange(rows) // copies, 3)
+    fitted = decompose(mixture, nmf, replace(FIT, iterations=100), H=H).H
+
+    fit = CodeFit(**vars(FIT) | {"iterations": 1, "step_size": 1e-9}, log_determinant=False, start="fitted")
+    found = decompose(mixture, dictionary, fit, generator=torch.Generator().manual_seed(5)).H
+    assert torch.allclose(found, fitted.clamp(min=fitted.mean() / 10), atol=1e-6)
+    assert found.min() > 0
 
 
 @pytest.mark.parametrize("likelihood_weight", [0.0, 0.1])

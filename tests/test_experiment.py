@@ -12,7 +12,7 @@ from ddslib.experiment import METHODS, Experiment, Workspace, resolve_device
 
 COLUMNS = """
 profile method instrument polyphony intensity chords frames bins components iterations likelihood_weight positivity
-mixing sparsity_weight seed psa frame_psa sparsity average_precision average_precision_per_frame precision recall
+mixing sparsity_weight start seed psa frame_psa sparsity average_precision average_precision_per_frame precision recall
 f_measure relative_error cost seconds parameters device version
 """.split()  # noqa: SIM905
 
