@@ -303,8 +303,8 @@ for measure in ATTRIBUTION:
 told("resolution")
 
 # %% [markdown]
-# In the longer run of the `laptop` profile NMF, DDS-1 and DDS-2 gain PSA by the larger window. DDS-3 gains nothing that is sure, and
-# loses average precision. So its lead over NMF does not grow.
+# In the longer run of the `laptop` profile NMF, DDS-1 and DDS-2 gain PSA by the larger window. DDS-3 gains nothing that is sure. So
+# its lead over NMF does not grow in PSA, and in average precision it falls further behind.
 #
 # ## 2. Dynamics
 #
@@ -368,8 +368,8 @@ for method, measure in product(FAST, ATTRIBUTION):
 told("polyphony")
 
 # %% [markdown]
-# In the longer run of the `laptop` profile average precision falls with each note, for every method. PSA does not: for NMF and DDS-2 it rises,
-# and above chance nothing is sure. PSA asks only whether the activity that is there is right, and the more notes sound, the more of it is.
+# In the longer run of the `laptop` profile average precision falls with each note, for every method. PSA does not: for NMF and DDS-2 it rises.
+# Above chance only NMF's rise is left, and barely. PSA asks only whether the activity that is there is right, and the more notes sound, the more of it is.
 #
 # ## 4. Entries of a note
 #
@@ -437,8 +437,7 @@ judge_methods("close is easier", METHODS, "distance", ambient, close)
 told("distance")
 
 # %% [markdown]
-# In the longer run of the `laptop` profile close is easier in PSA, for every method. Average precision hardly notices, and that of DDS-3 is even higher from
-# far.
+# In the longer run of the `laptop` profile close is easier in PSA, for every method. Average precision hardly notices: none of its differences is sure.
 #
 # ## 7. One family less
 #
@@ -454,8 +453,8 @@ for family in families:
 told("families")
 
 # %% [markdown]
-# In the longer run of the `laptop` profile the family *csound* helps NMF in both measures, and DDS-3 in average precision. The family *fluid*, which
-# has most of the pianos, helps neither.
+# In the longer run of the `laptop` profile the family *csound* helps NMF and DDS-3 in both measures. The family *fluid*, which has most of the pianos,
+# helps neither; without it PSA is even higher.
 #
 # One more statement of the paper, that the cost of NMF grows with the training data and that of DDS does not, is about time. It
 # is measured in {doc}`09_complexity`.

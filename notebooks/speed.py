@@ -121,6 +121,7 @@ plt.show()
 # * **Once is enough.** An iteration decodes once, and goes back once. The graph of the decoding waits for the gradient.
 # * **In closed form.** The prior's gradient is $\mathbf{z}$ over its number of dimensions; the gradient of the distance is the residual over its norm.
 # * **Folded.** A frozen flow has one matrix where a trained one has ActNorm and two triangles.
+# * **Few zeros.** In training a mixing is two triangles. They are multiplied strip by strip, so that hardly any of their zeros are.
 # * **In few passes.** For small flows the products are not the problem, but the many passes between them. A coupling
 #   works in place, keeps little for its gradient, and takes $\tanh$ and $\exp$ from functions that are
 #   several times as fast: $\tanh x = 2\sigma(2x) - 1$, and powers of two.
@@ -130,7 +131,12 @@ plt.show()
 #
 # The note flows are small: a weight is used for a handful of codes only, and the time goes into fetching it (DDS-2), or into the
 # passes that are left, and into gathering bins in the order of the permutation (DDS-1, and training). To give every thread some of the
-# flows with all of their operations, instead of its share of each operation, was tried and brought nothing.
+# flows with all of their operations, instead of its share of each operation, was tried and brought nothing. Neither did large memory pages.
+# The products of a stack as grouped convolutions took longer.
+#
+# A compiler can fuse what is left between the products. The key `compiled` of a flow's training leaves that to `torch.compile`, and the table
+# below compares the two. It is off in the `laptop` profile. There the flows are trained side by side, each on one thread; on one
+# thread a step became no faster, and compiling takes its time.
 
 # %% [markdown]
 # ## Other libraries
@@ -293,8 +299,8 @@ for name in others:
 
 # %% [markdown]
 # Read the last lines together: a setting is worth having only if neither measure suffers. In the `laptop` profile, with more updates
-# the cost is reached after somewhat fewer decodings, but one of the measures ends lower. The fitted start raises both by much, though its cost
-# is not lower. Does it do so for the other searches? Again half of the profile's iterations:
+# the cost is reached after fewer decodings, but average precision ends lower. The fitted start raises both measures by much, although
+# its cost ends higher. Does it do so in the other searches? Again with half of the profile's iterations:
 
 
 # %%
@@ -316,8 +322,9 @@ starts.set_index(["method", "start"])[
 ].round(3)
 
 # %% [markdown]
-# So `start: fitted` is a named option of all three. The default stays the paper's random start, and {doc}`08_comparison` lets DDS-2 and
-# DDS-3 choose, on more chords.
+# In the `laptop` profile PSA is higher with the fitted start for each method, and average precision for all but DDS-2, which loses a
+# little on these few chords. On the chords of {doc}`08_comparison`, where DDS-2 and DDS-3 may choose it, both measures of both gain. So
+# `start: fitted` is a named option. The default stays the paper's random start.
 
 # %% [markdown]
 # ## Long recordings
@@ -377,3 +384,4 @@ jobs.set_index("name").drop(columns=["operations", "bytes"])
 # * The large products are near the limit. What is farthest from it is small: many flows with few codes each.
 # * How the passes between products are made decides the speed of small flows.
 # * A faster fit has to be judged by what it attributes, and not by its cost.
+# * Where the activations start decides more than how often they are updated.
