@@ -17,6 +17,7 @@ from .processes import progress
 SMALLEST_CHANGE = 1e-15  # of the cost between iterations: below, the search has converged
 PATIENCE_WORSE = 10  # iterations above the best cost before the steps are halved
 PATIENCE_STUCK = 100  # iterations without a fall of the cost before the search stops
+# Of the activations that a search starts from to the modes of its codes: enough to settle which notes sound.
 FITTING = Fit(iterations=100, step_size=0.01, positivity="projection", likelihood_weight=0.0, sparsity_weight=0.0)
 
 
