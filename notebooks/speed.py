@@ -167,7 +167,7 @@ shown = pd.DataFrame(
 shown.set_index(["work", "library"])
 
 # %% [markdown]
-# FrEIA has no dense mixing that is learnt. Its fixed one is inverted once, as our frozen one is, and its training has less to
+# *Ours, compiled* is the same stack, fused by `torch.compile`. FrEIA has no dense mixing that is learnt. Its fixed one is inverted once, as our frozen one is, and its training has less to
 # do. NMF is measured until the distance is what our search ends with, or until a peer has taken many times as long. The
 # others multiply $\mathbf{H}$ by a ratio (mu), or go coordinate by coordinate (cd).
 #
