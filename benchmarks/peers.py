@@ -186,20 +186,15 @@ def _note_flow_pairs(size: Size, device: torch.device) -> Iterator[Pair]:
             without_gradient(lambda z, loop=loop: [flow.back(own) for flow, own in zip(loop, z, strict=True)], codes),
         )
         for x in batches:
-            yield Pair(
-                f"{N} flows and gradients, {x.shape[1]} frames a note",
-                learning([stack], [x]),
-                peer.library,
-                learning(loop, list(x)),
-            )
+            yield _stack_pair(stack, x, peer.library, learning(loop, list(x)))
     compiled = CompiledStack(flow_of("note_flows", size, device))
     for x in [torch.randn(N, recipe.batch, K, device=device), *batches]:
-        yield Pair(
-            f"{N} flows and gradients, {x.shape[1]} frames a note",
-            learning([stack], [x]),
-            compiled.library,
-            learning([compiled], [x]),
-        )
+        yield _stack_pair(stack, x, compiled.library, learning([compiled], [x]))
+
+
+def _stack_pair(stack: RealNVP, x: Tensor, library: str, theirs: Callable[[], object]) -> Pair:
+    work = f"{x.shape[0]} flows and gradients, {x.shape[1]} frames a note"
+    return Pair(work, learning([stack], [x]), library, theirs)
 
 
 def _glow_pairs(size: Size, device: torch.device) -> Iterator[Pair]:

@@ -19,6 +19,7 @@ PATIENCE_WORSE = 10  # iterations above the best cost before the steps are halve
 PATIENCE_STUCK = 100  # iterations without a fall of the cost before the search stops
 # Of the activations that a search starts from to the modes of its codes: enough to settle which notes sound.
 FITTING = Fit(iterations=100, step_size=0.01, positivity="projection", likelihood_weight=0.0, sparsity_weight=0.0)
+LEAST_FITTED = 0.1  # of their mean: an activation of zero might get no gradient
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def decompose(
     variable is searched whose positive part is H, so no gradient reaches an activation below zero.
 
     With ``fit.start = "fitted"``, the dictionary's own start is first fitted to X with the codes at their modes, which
-    needs no decoding.
+    are decoded once.
     """
     begun = time.perf_counter()
     search = _Search(X, dictionary, fit, _start(X, dictionary, fit, generator) if H is None else H.clone())
@@ -86,12 +87,12 @@ def decompose(
 
 
 def _start(X: Tensor, dictionary: Dictionary, fit: Fit, generator: torch.Generator | None) -> Tensor:
-    """The activations that a search starts from; no fitted one is zero, since then no gradient might reach it."""
+    """The activations that a search starts from."""
     H = dictionary.start(X, generator)
     if not isinstance(fit, CodeFit) or fit.start == "random":
         return H
     fitted = decompose(X, dictionary.modes(), FITTING, H).H
-    return fitted.clamp(min=fitted.mean() / 10)
+    return fitted.clamp(min=LEAST_FITTED * fitted.mean())
 
 
 class _Search:

@@ -166,9 +166,13 @@ class DecodedDictionary(Dictionary):
         """What the search starts from, without codes: as many entries of each source as it has rows of H."""
         n_sources, _, dimensions = self.codes.shape
         decoded = self._flow.decode(self.codes.new_zeros(n_sources, 1, dimensions)).clamp(min=0)
-        entries = decoded.expand(-1, self._rows, -1).flatten(0, 1)
-        sources = torch.arange(n_sources).repeat_interleave(self._rows)
-        return SampleDictionary(entries, sources, n_sources, self.codes.device, resident=True)
+        return self._without_codes(decoded.expand(-1, self._rows, -1))
+
+    def _without_codes(self, entries: Tensor) -> SampleDictionary:
+        """The dictionary of entries (N, count, K)."""
+        n_sources, count, _ = entries.shape
+        sources = torch.arange(n_sources).repeat_interleave(count)
+        return SampleDictionary(entries.flatten(0, 1), sources, n_sources, self.codes.device, resident=True)
 
     def start(self, X: Tensor, generator: torch.Generator | None = None) -> Tensor:
         entries = self.codes.shape[0] * self._rows
@@ -243,9 +247,7 @@ class SharedDictionary(DecodedDictionary):
 
     def fixed(self) -> SampleDictionary:
         """The entries as they are now, without codes to search."""
-        n_sources, components = self.codes.shape[:2]
-        sources = torch.arange(n_sources).repeat_interleave(components)
-        return SampleDictionary(self._entries, sources, n_sources, self.codes.device, resident=True)
+        return self._without_codes(self._decoded.entries)
 
 
 BLOCKS = {"cpu": 640, "cuda": 2**15}  # codes that DDS-1 decodes at a time

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import EllipsisType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,22 +28,19 @@ SELU_ALPHA, SELU_SCALE, LEAK = 1.6732632423543772, 1.0507009873554805, 0.01
 
 @dataclass(frozen=True)
 class Activation:
-    """A function, the same in place, and its gradient, told from its result."""
+    """A function that is applied in place, and its gradient, told from its result."""
 
-    apply: Callable[[Tensor], Tensor]
     apply_: Callable[[Tensor], Tensor]
     pull_back: Callable[[Tensor, Tensor], Tensor]  # gradient for the result, and the result, to that for the argument
     gain: float  # what keeps the variance of signals constant from layer to layer
 
 
 SELU = Activation(
-    torch.selu,
     torch.selu_,
     lambda gradient, y: torch.ops.aten.elu_backward(gradient, SELU_ALPHA, SELU_SCALE, 1.0, True, y),
     gain=1.0,
 )
 LEAKY_RELU = Activation(
-    lambda x: functional.leaky_relu(x, LEAK),
     lambda x: functional.leaky_relu_(x, LEAK),
     lambda gradient, y: torch.ops.aten.leaky_relu_backward(gradient, y, LEAK, True),
     gain=math.sqrt(2 / (1 + LEAK**2)),
@@ -60,7 +58,7 @@ class Compiled:
     def __init__(self, function: Callable):
         self._function, self._fused = function, torch.compile(function)
 
-    def __call__(self, *arguments: Tensor):
+    def __call__(self, *arguments: Tensor) -> Any:
         try:
             return self._fused(*arguments)
         except RuntimeError as error:
@@ -102,7 +100,7 @@ def lu_product(x: Tensor, factors: Tensor, sign: Tensor) -> Tensor:
 
 
 class _LUProduct(torch.autograd.Function):
-    """Strip by strip, so that little is multiplied of a triangle's zeros.
+    """Strip by strip, so that most of a triangle's zeros are not multiplied.
 
     What is stored of L beyond a strip's diagonal block, and of U before it, is never looked at.
     """
@@ -171,12 +169,8 @@ def _plain_couple(
     x: Tensor, a: Tensor, b: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], activation: Activation
 ) -> tuple[Tensor, Tensor]:
     x1, x2 = x.tensor_split([weights[0].shape[-2]], dim=-1)
-    *hidden, last = zip(weights, biases, strict=True)
-    signal = x1
-    for layer in hidden:
-        signal = activation.apply(affine(signal, *layer))
-    raw, t = affine(signal, *last).tensor_split(2, dim=-1)
-    s = a * raw.tanh() + b
+    _, sigmoid, t = _mlp(x1, [*weights, *biases], activation)
+    s = a * (2 * sigmoid - 1) + b
     return torch.cat([x1, x2 * s.exp() + t], dim=-1), s.sum(dim=-1)
 
 

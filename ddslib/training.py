@@ -191,7 +191,6 @@ class _Run:
         self.noise = torch.Generator(device).manual_seed(seed)
         self.whole = build(recipe, n_sources, data.values.shape[1], self.order).to(device)
         self._go_on_with(self.whole)
-        self.optimiser = self._adam(self.flow)
         self.classifier = None
         if isinstance(recipe, ConditionalFlowTraining) and recipe.nuisance_weight:
             self.classifier = NuisanceClassifier(
@@ -211,11 +210,10 @@ class _Run:
         return len(self.history["validation"])
 
     def _go_on_with(self, flow: Flow) -> None:
+        """Train this flow from here on."""
         self.flow = flow
         self._ahead = Compiled(flow.ahead) if self.recipe.compiled else flow.ahead
-
-    def _adam(self, flow: Flow) -> torch.optim.Adam:
-        return torch.optim.Adam(flow.parameters(), lr=self.recipe.learning_rate, fused=True)
+        self.optimiser = torch.optim.Adam(flow.parameters(), lr=self.recipe.learning_rate, fused=True)
 
     def epoch(self) -> None:
         """Go through the training frames once, validate, keep what got better, drop what is done."""
@@ -313,7 +311,6 @@ class _Run:
         before, moments = self.flow, self.optimiser.state
         kept = going.nonzero().squeeze(1)
         self._go_on_with(before.take(kept))
-        self.optimiser = self._adam(self.flow)
         for old, new in zip(before.parameters(), self.flow.parameters(), strict=True):
             self.optimiser.state[new] = {
                 key: value[kept.to(self.device)] if value.ndim else value for key, value in moments[old].items()
@@ -353,7 +350,6 @@ class _Run:
     def _resume_steps(self, state: dict[str, Tensor]) -> None:
         if len(self.active) < self.data.units:
             self._go_on_with(self.flow.take(self.active))
-            self.optimiser = self._adam(self.flow)
         self.flow.load_state_dict(below("flow.", state))
         _set_moments("adam.", self.flow, self.optimiser, state)
 

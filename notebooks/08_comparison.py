@@ -336,7 +336,8 @@ plt.show()
 # beforehand. And a search may start from random activations, as the paper's, or from those that are fitted to the modes of
 # the codes ({doc}`speed`). So we choose all three, on chords
 # of a *training* piano whose whole family is left out of the training. The measure of the choice is the harmonic mean of
-# PSA and average precision: it is high only where both are. The held-out piano is looked at once the choice is made.
+# PSA and average precision: it is high only where both are. The held-out piano is looked at once the choice is made. (One setting of the `laptop` profile
+# was set with it in view, the epochs of the conditional flow: see the choices below.)
 #
 # NMF has no likelihood; it chooses between the two rules for positivity. DDS-1 is too slow for a choice here, and keeps
 # its settings.

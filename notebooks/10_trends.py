@@ -369,7 +369,8 @@ told("polyphony")
 
 # %% [markdown]
 # In the longer run of the `laptop` profile average precision falls with each note, for every method. PSA does not: for NMF and DDS-2 it rises.
-# Above chance only NMF's rise is left, and barely. PSA asks only whether the activity that is there is right, and the more notes sound, the more of it is.
+# Above chance only NMF's rise is left, and barely. PSA asks only whether the activity that is there is right, and the more notes
+# sound, the more of it is.
 #
 # ## 4. Entries of a note
 #
@@ -437,7 +438,8 @@ judge_methods("close is easier", METHODS, "distance", ambient, close)
 told("distance")
 
 # %% [markdown]
-# In the longer run of the `laptop` profile close is easier in PSA, for every method. Average precision hardly notices: none of its differences is sure.
+# In the longer run of the `laptop` profile close is easier in PSA, for every method. Average precision hardly notices:
+# none of its differences is sure.
 #
 # ## 7. One family less
 #

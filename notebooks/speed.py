@@ -121,7 +121,7 @@ plt.show()
 # * **Once is enough.** An iteration decodes once, and goes back once. The graph of the decoding waits for the gradient.
 # * **In closed form.** The prior's gradient is $\mathbf{z}$ over its number of dimensions; the gradient of the distance is the residual over its norm.
 # * **Folded.** A frozen flow has one matrix where a trained one has ActNorm and two triangles.
-# * **Few zeros.** In training a mixing is two triangles. They are multiplied strip by strip, so that hardly any of their zeros are.
+# * **Few zeros.** In training a mixing is two triangles. They are multiplied strip by strip, without most of their zeros.
 # * **In few passes.** For small flows the products are not the problem, but the many passes between them. A coupling
 #   works in place, keeps little for its gradient, and takes $\tanh$ and $\exp$ from functions that are
 #   several times as fast: $\tanh x = 2\sigma(2x) - 1$, and powers of two.
@@ -167,8 +167,8 @@ shown = pd.DataFrame(
 shown.set_index(["work", "library"])
 
 # %% [markdown]
-# *Ours, compiled* is the same stack, fused by `torch.compile`. FrEIA has no dense mixing that is learnt. Its fixed one is inverted once, as our frozen one is, and its training has less to
-# do. NMF is measured until the distance is what our search ends with, or until a peer has taken many times as long. The
+# *Ours, compiled* is the same stack, fused by `torch.compile`. FrEIA has no dense mixing that is learnt. Its fixed one is inverted
+# once, as our frozen one is, and its training has less to do. NMF is measured until the distance is what our search ends with, or until a peer has taken many times as long. The
 # others multiply $\mathbf{H}$ by a ratio (mu), or go coordinate by coordinate (cd).
 #
 # ## Seconds, not iterations
@@ -226,7 +226,7 @@ class Watched:
 # many seconds. A first search of one iteration pays for what is done only once.
 #
 # One more candidate starts better. With `start: fitted`, $\mathbf{H}$ is first fitted to the modes of the codes as if they were the entries of
-# NMF, which needs no decoding. A search that starts at random has to find out with codes at their modes which notes sound, and
+# NMF; the modes are decoded once. A search that starts at random has to find out with codes at their modes which notes sound, and
 # meanwhile moves the codes. The time that the fitting takes counts.
 
 
