@@ -17,6 +17,7 @@ from tqdm import tqdm
 import ddslib
 from ddslib import machine
 from ddslib.artefacts import write_text
+from ddslib.cuda import tensor_cores
 from ddslib.experiment import resolve_device
 
 from . import methods, peers
@@ -25,6 +26,14 @@ from . import methods, peers
 def main() -> None:
     arguments = _arguments()
     device = resolve_device(arguments.device)
+    with tensor_cores(device.type == "cuda"):
+        result = _measured(device)
+    path = Path(arguments.folder) / f"bench-{device.type}.json"
+    write_text(path, json.dumps(result, indent=1) + "\n")
+    print(f"written: {path}")
+
+
+def _measured(device: torch.device) -> dict:
     sizes = methods.sizes(device)
     smoke, laptop, _ = sizes
     rows, limits = [], [machine.measure_limits(device)]
@@ -41,7 +50,7 @@ def main() -> None:
         print(_peer_line(row), flush=True)
     limit = machine.median_limits(limits)
     print(f"\nproducts {limit.gflops:.0f} GFLOP/s, copies {limit.gbytes:.0f} GB/s, medians of {len(limits)}")
-    result = {
+    return {
         "device": machine.name(device),
         "limits": {"gflops": limit.gflops, "gbytes": limit.gbytes},
         "rows": rows,
@@ -49,9 +58,6 @@ def main() -> None:
         "paper_jobs": [{"name": name} | dataclasses.asdict(work) for name, work in methods.paper_jobs().items()],
         "versions": _versions(),
     }
-    path = Path(arguments.folder) / f"bench-{device.type}.json"
-    write_text(path, json.dumps(result, indent=1) + "\n")
-    print(f"written: {path}")
 
 
 def _peer_rows(smoke: methods.Size, laptop: methods.Size, device: torch.device) -> Iterable[dict]:

@@ -10,12 +10,13 @@ import torch
 from ddslib import config, counts, machine, training
 from ddslib.config import Fit, FlowTraining, Profile
 from ddslib.counts import FlowShape, Work
-from ddslib.decomposition import decompose
+from ddslib.decomposition import Search
 from ddslib.dictionaries import Dictionary, FrameDictionary, SampleDictionary, SharedDictionary
 from ddslib.frames import Frames
 from ddslib.plots import METHOD_NAMES as NAMES
 
 REPEATS = 5
+SPEED = {"cpu": 1, "cuda": 5}  # how many times as often something is done between two looks at the clock
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,9 @@ def sizes(device: torch.device) -> list[Size]:
 KINDS = ("note_flows", "conditional_flow")
 
 
+Repeat = Callable[[int], None]  # do it so many times
+
+
 @dataclass(frozen=True)
 class Case:
     """Something that is done over and over."""
@@ -63,7 +67,7 @@ class Case:
     name: str
     size: str
     work: Work
-    repeat: Callable[[int], object]  # do it so many times, after a start that takes its own time
+    begin: Callable[[], Repeat]  # prepare it
     times: int  # how often between two looks at the clock
 
 
@@ -81,11 +85,21 @@ def _iteration(method: str, size: Size, device: torch.device) -> Case:
     fit: Fit = getattr(size.profile, method)
     make = MAKERS[method](size, fit, device)
 
-    def repeat(times: int) -> None:
-        decompose(X, make(), replace(fit, iterations=times), generator=draws)
+    def begin() -> Repeat:
+        search = Search(X, make(), fit, generator=draws)
+        return repeated(search.iterate)
 
     work = counts.iteration(size.profile, method, size.frames, size.samples)
-    return Case(f"{NAMES[method]} iteration", size.name, work, repeat, times=2 if method == "dds1" else 10)
+    times = (2 if method == "dds1" else 10) * SPEED[device.type]
+    return Case(f"{NAMES[method]} iteration", size.name, work, begin, times)
+
+
+def repeated(work: Callable[[], object]) -> Repeat:
+    def repeat(times: int) -> None:
+        for _ in range(times):
+            work()
+
+    return repeat
 
 
 Maker = Callable[[], Dictionary]
@@ -99,19 +113,25 @@ def _nmf(size: Size, fit: Fit, device: torch.device) -> Maker:
 
 
 def _dds1(size: Size, fit: Fit, device: torch.device) -> Maker:
-    flow = flow_of("note_flows", size, device).freeze()
+    flow = searched_flow("note_flows", size, device)
     return lambda: FrameDictionary(flow, size.frames)
 
 
 def _shared(kind: str) -> Callable[[Size, Fit, torch.device], Maker]:
     def maker(size: Size, fit: Fit, device: torch.device) -> Maker:
-        flow = flow_of(kind, size, device).freeze()
+        flow = searched_flow(kind, size, device)
         return lambda: SharedDictionary(flow, fit.components)
 
     return maker
 
 
 MAKERS = {"nmf": _nmf, "dds1": _dds1, "dds2": _shared("note_flows"), "dds3": _shared("conditional_flow")}
+
+
+def searched_flow(kind: str, size: Size, device: torch.device) -> training.Flow:
+    """Frozen, and on a GPU in mixed precision."""
+    flow = flow_of(kind, size, device).freeze()
+    return flow.lower() if device.type == "cuda" else flow
 
 
 def flow_of(kind: str, size: Size, device: torch.device) -> training.Flow:
@@ -124,24 +144,24 @@ def flow_of(kind: str, size: Size, device: torch.device) -> training.Flow:
 
 
 def _training(kind: str, size: Size, device: torch.device) -> Case:
-    """An epoch of four batches; one frame a note is held out."""
-    recipe: FlowTraining = replace(getattr(size.profile, kind), patience=10**6)
+    """On the same batch again and again; one frame a note is held out."""
+    recipe: FlowTraining = getattr(size.profile, kind)
     stacked = kind == "note_flows"
-    steps = 4
     held_out = 1 if stacked else size.sources
-    count = recipe.batch * steps + held_out
+    count = recipe.batch + held_out
     sources = np.repeat(np.arange(size.sources), count) if stacked else np.arange(count) % size.sources
     values = torch.rand(len(sources), size.bins, generator=torch.Generator().manual_seed(0)).numpy()
     validation = np.arange(len(sources)) % count < held_out
     frames = Frames(values, sources, np.zeros(len(sources), np.int64), (), "")
-    shape = FlowShape.of(size.profile, kind)
-    work = counts.training_step(recipe, shape, size.sources)
+    work = counts.training_step(recipe, FlowShape.of(size.profile, kind), size.sources)
 
-    def repeat(times: int) -> None:
-        epochs = replace(recipe, epochs=-(-times // steps))
-        training.train(epochs, frames, validation, size.sources, 0, device)
+    def begin() -> Repeat:
+        data = training._Data(recipe, frames, validation, size.sources, device)
+        run = training._Run(recipe, data, size.sources, 0, device)
+        (rows,) = data.epoch(run.active, recipe.batch, run.order)
+        return repeated(lambda: run._step(rows))
 
-    return Case(f"{TRAININGS[kind]} training step", size.name, work, repeat, times=steps)
+    return Case(f"{TRAININGS[kind]} training step", size.name, work, begin, times=4 * SPEED[device.type])
 
 
 TRAININGS = {"note_flows": "RealNVP", "conditional_flow": "Glow"}
@@ -156,19 +176,14 @@ def paper_jobs() -> dict[str, Work]:
 
 
 def measure(case: Case, device: torch.device) -> tuple[dict, machine.Limits]:
-    """A row, and the limits that were measured in turn with it, since a machine may have slow moments.
-
-    Milliseconds are marginal: of so many more repetitions than without, over their number.
-    """
-    first = case.times
+    """A row, and the limits that were measured in turn with it, since a machine may have slow moments."""
     with machine.PeakMemory(device) as memory:
-        case.repeat(first)
+        repeat = case.begin()
+        repeat(case.times)
     limits, times = [], []
     for _ in range(REPEATS):
         limits.append(machine.measure_limits(device, repeats=1))
-        few = machine.seconds(lambda: case.repeat(first), device)
-        many = machine.seconds(lambda: case.repeat(first + case.times), device)
-        times.append((many - few) / case.times)
+        times.append(machine.seconds(lambda: repeat(case.times), device) / case.times)
     taken, limit = statistics.median(times), machine.median_limits(limits)
     row = {
         "name": case.name,

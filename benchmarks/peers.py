@@ -25,7 +25,6 @@ from ddslib import machine
 from ddslib.decomposition import decompose
 from ddslib.dictionaries import SampleDictionary
 from ddslib.flows import RealNVP, standard_normal_log_density
-from ddslib.fused import Compiled
 
 from .methods import Size, flow_of
 
@@ -135,17 +134,6 @@ class ZukoFlow(nn.Module):
         return self._transform().inv(z)
 
 
-class CompiledStack(nn.Module):
-    """Our own stack, left to torch.compile to fuse; where that fails it is no faster, and a warning says why."""
-
-    library = "ours, compiled"
-
-    def __init__(self, stack: RealNVP):
-        super().__init__()
-        self.stack = stack
-        self.density = Compiled(stack.ahead)
-
-
 FLOWS = (FreiaFlow, NormflowsFlow, ZukoFlow)
 
 
@@ -187,9 +175,9 @@ def _note_flow_pairs(size: Size, device: torch.device) -> Iterator[Pair]:
         )
         for x in batches:
             yield _stack_pair(stack, x, peer.library, learning(loop, list(x)))
-    compiled = CompiledStack(flow_of("note_flows", size, device))
+    compiled = flow_of("note_flows", size, device).fuse()
     for x in [torch.randn(N, recipe.batch, K, device=device), *batches]:
-        yield _stack_pair(stack, x, compiled.library, learning([compiled], [x]))
+        yield _stack_pair(stack, x, "ours, compiled", learning([compiled], [x]))
 
 
 def _stack_pair(stack: RealNVP, x: Tensor, library: str, theirs: Callable[[], object]) -> Pair:

@@ -207,6 +207,7 @@ class Profile:
 
     name: str
     seed: Annotated[int, Field(ge=0)]
+    precision: Literal["single", "mixed"]  # on a GPU: see `ddslib.cuda.tensor_cores` and `ddslib.flows.Flow.lower`
     front_end: FrontEnd
     pitches: Pitches
     rendering: Rendering

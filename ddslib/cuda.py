@@ -1,45 +1,79 @@
 """What makes an NVIDIA GPU fast.  On a CPU none of this does anything."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
+from torch import Tensor
 
 WARM_UP = 3  # calls before the recording: in the first ones libraries allocate what they need
 
 
-class Replayed:
-    """`work` of many small kernels for the price of one launch: it is recorded once as a CUDA graph, then replayed.
+@contextmanager
+def tensor_cores(used: bool) -> Iterator[None]:
+    """Whether products may round their factors to 10 bits (TF32); sums are in single precision all the same."""
+    products = torch.backends.cuda.matmul
+    before = products.fp32_precision
+    products.fp32_precision = "tf32" if used else "ieee"
+    try:
+        yield
+    finally:
+        products.fp32_precision = before
 
-    The kernels of a small flow take longer to launch than to run.  `work` has to use the same tensors at every call,
-    must not look at a value on the way, and must not fetch anything from the CPU.
+
+def adam(variables: Iterable[Tensor], step_size: float) -> torch.optim.Adam:
+    """On a GPU its step size is a tensor too, which a recorded step reads anew."""
+    variables = list(variables)
+    device = variables[0].device
+    if device.type != "cuda":
+        return torch.optim.Adam(variables, lr=step_size, fused=True)
+    return torch.optim.Adam(variables, lr=torch.tensor(step_size, device=device), fused=True, capturable=True)
+
+
+class Recorder:
+    """Does work of many small kernels for the price of one launch: records it once as a CUDA graph, then replays that.
+
+    The kernels of a small flow take longer to launch than to run.  The work has to be the same at every call, and to
+    use the same tensors.  It must not look at a value on the way, and must not fetch anything from the CPU.  Its
+    arguments may be other tensors of the same shapes; its result is overwritten by the next call.  It may draw from
+    `generators`.
     """
 
-    def __init__(self, work: Callable[[], None], device: torch.device):
-        self._work, self._device = work, device
+    def __init__(self, device: torch.device, generators: Sequence[torch.Generator] = ()):
+        self._device, self._generators = device, generators
         self._calls, self._graph = 0, None
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
-    def __call__(self) -> None:
+    def __call__(self, work: Callable[..., Any], *arguments: Tensor) -> Any:
         if self._stream is None:
-            self._work()
-            return
+            return work(*arguments)
         self._calls += 1
         if self._calls <= WARM_UP:
-            self._warm_up()
-            return
+            return self._warm_up(work, *arguments)
         if self._graph is None:
-            self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph, stream=self._stream):  # records, and does nothing
-                self._work()
+            self._record(work, *arguments)
+        for own, given in zip(self._arguments, arguments, strict=True):
+            own.copy_(given)
         self._graph.replay()
+        return self._result
 
-    def _warm_up(self) -> None:
+    def _warm_up(self, work: Callable[..., Any], *arguments: Tensor) -> Any:
         """On the stream of the recording."""
         usual = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(usual)
         with torch.cuda.stream(self._stream):
-            self._work()
+            result = work(*arguments)
         usual.wait_stream(self._stream)
+        return result
+
+    def _record(self, work: Callable[..., Any], *arguments: Tensor) -> None:
+        self._arguments = [argument.clone() for argument in arguments]
+        self._graph = torch.cuda.CUDAGraph()
+        for generator in self._generators:
+            self._graph.register_generator_state(generator)
+        with torch.cuda.graph(self._graph, stream=self._stream):  # records, and does nothing
+            self._result = work(*self._arguments)
 
 
 def fits(size: int, device: torch.device) -> bool:

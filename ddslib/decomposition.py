@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .config import CodeFit, Fit, InputError
-from .cuda import Replayed
+from .cuda import Recorder, adam
 from .dictionaries import Dictionary, SharedDictionary
 from .processes import progress
 
@@ -61,29 +61,11 @@ def decompose(
     With ``fit.start = "fitted"``, the dictionary's own start is first fitted to X with the codes at their modes, which
     are decoded once.
     """
-    begun = time.perf_counter()
-    search = _Search(X, dictionary, fit, _start(X, dictionary, fit, generator) if H is None else H.clone())
-    schedule, lowest = _Schedule(fit.step_size, search.optimisers), _Lowest(search.H, search.codes)
-    # NMF has few and large kernels, and its samples may have to come from the CPU: nothing to record.
-    iterate = search.iterate if search.codes is None else Replayed(search.iterate, X.device)
-    history = []
+    search = Search(X, dictionary, fit, H, generator)
     for _ in progress("decomposing", "it", fit.iterations, leave=False):
-        iterate()
-        costs = _finite(search.costs.tolist(), len(history))
-        history.append((*costs, schedule.step_size))
-        if schedule.is_lowest(costs[0]):
-            lowest.keep(search.H, search.codes)
-        search.step_codes()
-        if schedule.is_over(costs[0]):
+        if search.iterate():
             break
-
-    H, found = lowest.variables
-    if found is not None:
-        dictionary.codes.copy_(found)
-        dictionary.refresh()
-    cost, distance, step_size = torch.tensor(history, dtype=torch.float64).T
-    seconds = time.perf_counter() - begun
-    return Decomposition(H, dictionary.attribute(H), dictionary.mix(H), found, cost, distance, step_size, seconds)
+    return search.result()
 
 
 def _start(X: Tensor, dictionary: Dictionary, fit: Fit, generator: torch.Generator | None) -> Tensor:
@@ -95,62 +77,89 @@ def _start(X: Tensor, dictionary: Dictionary, fit: Fit, generator: torch.Generat
     return fitted.clamp(min=LEAST_FITTED * fitted.mean())
 
 
-class _Search:
-    """The variables of a search, and what is done to them between two looks at the cost."""
+class Search:
+    """What `decompose` does, one iteration at a time: X, the dictionary, the fit and H are as there."""
 
-    def __init__(self, X: Tensor, dictionary: Dictionary, fit: Fit, free: Tensor):
+    def __init__(
+        self,
+        X: Tensor,
+        dictionary: Dictionary,
+        fit: Fit,
+        H: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ):
+        self._begun = time.perf_counter()
+        free = _start(X, dictionary, fit, generator) if H is None else H.clone()
         self._X, self._dictionary, self._fit = X, dictionary, fit
-        self._free, self.codes = free, dictionary.codes
-        self.H = free.clamp_(min=0) if fit.positivity == "projection" else free.clamp(min=0)
+        self._free, self._codes = free, dictionary.codes
+        self._H = free.clamp_(min=0) if fit.positivity == "projection" else free.clamp(min=0)
         self._X_hat = None
-        self.optimisers = [_adam(free, fit.step_size)]
-        if self.codes is not None:
-            self.optimisers.append(_adam(self.codes, fit.step_size))
+        variables = [free] if self._codes is None else [free, self._codes]
+        self._optimisers = [adam([variable], fit.step_size) for variable in variables]
+        self._schedule = _Schedule(fit.step_size, self._optimisers)
+        self._lowest, self._history = _Lowest(self._H, self._codes), []
+        self._recorder = Recorder(X.device)
 
-    def iterate(self) -> None:
+    def iterate(self) -> bool:
+        """Step H, then the codes; whether the search is over.  Raises `InputError` as `decompose` does."""
+        if self._codes is None:  # NMF has few and large kernels, and its samples may have to come from the CPU
+            self._descend()
+        else:
+            self._recorder(self._descend)
+        costs = _finite(self._costs.tolist(), len(self._history))
+        self._history.append((*costs, self._schedule.step_size))
+        if self._schedule.is_lowest(costs[0]):
+            self._lowest.keep(self._H, self._codes)
+        self._step_codes()
+        return self._schedule.is_over(costs[0])
+
+    def result(self) -> Decomposition:
+        """The iterate of lowest cost so far; the dictionary is left in its state."""
+        H, codes = self._lowest.variables
+        if codes is not None:
+            self._dictionary.codes.copy_(codes)
+            self._dictionary.refresh()
+        A, X_hat = self._dictionary.attribute(H), self._dictionary.mix(H)
+        cost, distance, step_size = torch.tensor(self._history, dtype=torch.float64).T
+        return Decomposition(H, A, X_hat, codes, cost, distance, step_size, time.perf_counter() - self._begun)
+
+    def _descend(self) -> None:
         """Step H, then find the cost J, and the codes' gradient where there are any."""
-        searched = self.codes is not None
+        searched = self._codes is not None
         if searched or self._X_hat is None:
             self._dictionary.refresh()
-            self._X_hat = self._dictionary.mix(self.H)
+            self._X_hat = self._dictionary.mix(self._H)
         self._step_activations()
-        self._X_hat = self._dictionary.mix(self.H)
-        self.costs = self._costs()
+        self._X_hat = self._dictionary.mix(self._H)
+        self._costs = self._cost_and_distance()
         if searched:
             towards = _distance_gradient(self._X, self._X_hat)
-            self.codes.grad = self._dictionary.pull_back(towards, self.H, self._fit.likelihood_weight)
+            self._codes.grad = self._dictionary.pull_back(towards, self._H, self._fit.likelihood_weight)
 
     def _step_activations(self) -> None:
         gradient = self._dictionary.correlate(_distance_gradient(self._X, self._X_hat))
         if self._fit.likelihood_weight:
-            gradient += self._fit.likelihood_weight * self._dictionary.penalty(self.H).gradient
+            gradient += self._fit.likelihood_weight * self._dictionary.penalty(self._H).gradient
         if self._fit.sparsity_weight:
             gradient += self._fit.sparsity_weight
         if self._fit.positivity == "relu":
             gradient.mul_(self._free > 0)
         self._free.grad = gradient.contiguous()  # the fused Adam takes it for granted
-        self.optimisers[0].step()
-        torch.clamp(self._free, min=0, out=self.H)
+        self._optimisers[0].step()
+        torch.clamp(self._free, min=0, out=self._H)
 
-    def _costs(self) -> Tensor:
+    def _cost_and_distance(self) -> Tensor:
         """J, and the part of it that is the distance: (2,)."""
         distance = torch.linalg.vector_norm(self._X - self._X_hat)
-        cost = distance + self._fit.likelihood_weight * self._dictionary.penalty(self.H).value
+        cost = distance + self._fit.likelihood_weight * self._dictionary.penalty(self._H).value
         if self._fit.sparsity_weight:
-            cost += self._fit.sparsity_weight * self.H.sum()
+            cost += self._fit.sparsity_weight * self._H.sum()
         return torch.stack([cost, distance])
 
-    def step_codes(self) -> None:
+    def _step_codes(self) -> None:
         """By the gradient of the last iteration."""
-        for optimiser in self.optimisers[1:]:
+        for optimiser in self._optimisers[1:]:
             optimiser.step()
-
-
-def _adam(variable: Tensor, step_size: float) -> torch.optim.Adam:
-    """On a GPU its step size is a tensor too, which a recorded iteration reads anew."""
-    if variable.device.type != "cuda":
-        return torch.optim.Adam([variable], lr=step_size, fused=True)
-    return torch.optim.Adam([variable], lr=torch.tensor(step_size, device=variable.device), fused=True, capturable=True)
 
 
 def decompose_long(

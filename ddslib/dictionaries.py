@@ -158,9 +158,8 @@ class DecodedDictionary(Dictionary):
 
     def __init__(self, flow: Flow, count: int, log_determinant: bool, rows: int):
         self._flow, self._rows = flow.freeze(), rows
-        like = next(flow.parameters())
         self._log_determinant = log_determinant
-        self.codes = like.new_zeros(flow.n_sources, count, flow.code_dimensions)
+        self.codes = flow.like.new_zeros(flow.n_sources, count, flow.code_dimensions)
 
     def modes(self) -> SampleDictionary:
         """What the search starts from, without codes: as many entries of each source as it has rows of H."""
@@ -251,7 +250,7 @@ class SharedDictionary(DecodedDictionary):
 
 
 BLOCKS = {"cpu": 640, "cuda": 2**15}  # codes that DDS-1 decodes at a time
-KEEP = 2 * 2**30  # bytes that it keeps for gradients, at most
+KEEP = {"cpu": 2 * 2**30, "cuda": 16 * 2**30}  # bytes that it keeps for gradients, at most
 
 
 class FrameDictionary(DecodedDictionary):
@@ -268,13 +267,14 @@ class FrameDictionary(DecodedDictionary):
         frames: int,
         log_determinant: bool = False,
         block: int | None = None,
-        keep: int = KEEP,
+        keep: int | None = None,
     ):
         super().__init__(flow, frames, log_determinant, rows=1)
         self._entries = self.codes.new_empty(flow.n_sources, frames, flow.dimensions)
         self._energy = self.codes.new_empty(flow.n_sources, frames)
-        self._blocks = self._split(block or BLOCKS[self.codes.device.type])
-        self._keeps = self._bytes_to_keep() <= keep
+        device = self.codes.device.type
+        self._blocks = self._split(block or BLOCKS[device])
+        self._keeps = self._bytes_to_keep() <= (KEEP[device] if keep is None else keep)
 
     def _split(self, block: int) -> list[tuple[RealNVP, tuple[slice, slice]]]:
         """Some of the flows, and the notes and frames that they are for."""

@@ -21,7 +21,7 @@ from . import __version__, corpus, flows, metrics, training
 from . import frames as frame_sets
 from .artefacts import content_digest, digest, write_text, writing
 from .config import Fit, FrontEnd, InputError, Instruments, Pitches, Profile, Rendering, Training
-from .cuda import fits
+from .cuda import fits, tensor_cores
 from .decomposition import Decomposition, decompose
 from .dictionaries import Dictionary, FrameDictionary, SampleDictionary, SharedDictionary
 from .frames import Frames
@@ -55,9 +55,9 @@ class Experiment:
 
 def resolve_device(name: str) -> torch.device:
     """``"auto"`` is CUDA where there is one, else the CPU; other names are torch's."""
-    if name != "auto":
-        return torch.device(name)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
 
 
 class Workspace:
@@ -70,6 +70,7 @@ class Workspace:
         self.profile = profile
         self.folder = Path(folder)
         self.device = resolve_device(device)
+        self._mixed = self.device.type == "cuda" and profile.precision == "mixed"
         self.is_rendered = not str(maps_root)
         self.root = self.folder / "corpus" if self.is_rendered else Path(maps_root)
 
@@ -93,6 +94,17 @@ class Workspace:
         """Render all of the corpus that the profile asks for; nothing to do with real MAPS."""
         if self.is_rendered:
             corpus.render(self.root, self.profile.rendering, self.profile.pitches)
+
+    @property
+    def _arithmetic(self) -> str:
+        """Results are the same, up to their last digits, where this is."""
+        return f"{self.device.type}, mixed precision" if self._mixed else self.device.type
+
+    @property
+    def _device_name(self) -> str:
+        if self.device.type != "cuda":
+            return self.device.type
+        return torch.cuda.get_device_name(self.device) + self._arithmetic.removeprefix("cuda")
 
     @property
     def _rendering(self) -> Rendering | None:
@@ -137,10 +149,11 @@ class Workspace:
             validation = frames.validation(self.profile.training, seed)
             checkpoint = path.with_suffix(".checkpoint")
             sources = len(self.profile.pitches.numbers)
-            trained = training.train(recipe, frames, validation, sources, seed, self.device, checkpoint)
+            with tensor_cores(self._mixed):
+                trained = training.train(recipe, frames, validation, sources, seed, self.device, checkpoint)
             provenance = {
                 "recipe": asdict(recipe), "frames": frames.content, "seed": seed, "seconds": trained.seconds,
-                "device": _device_name(self.device), "ddslib": __version__, "torch": torch.__version__,
+                "device": self._device_name, "ddslib": __version__, "torch": torch.__version__,
             }  # fmt: skip
             flows.save(trained.flow, path, trained.history, provenance)
             checkpoint.unlink(missing_ok=True)
@@ -151,7 +164,7 @@ class Workspace:
         """Where that flow is kept."""
         split = (self.profile.training.split, self.profile.training.validation_share)
         recipe, frames = getattr(self.profile, kind), self.frames(without).content
-        name = digest(training.REVISION, recipe, split, self.profile.pitches, frames, seed, self.device.type)
+        name = digest(training.REVISION, recipe, split, self.profile.pitches, frames, seed, self._arithmetic)
         return self.folder / "flows" / f"{kind}-{name}.safetensors"
 
     def flows_of(self, experiment: Experiment) -> list[tuple[str, str | None, int]]:
@@ -181,6 +194,8 @@ class Workspace:
         fit = self.fit(experiment)
         (needed,) = self.flows_of(experiment)
         flow = self.flow(*needed).flow
+        if self._mixed:
+            flow.lower()
         if experiment.method == "dds1":
             return FrameDictionary(flow, self.snippet(experiment).X.shape[1], fit.log_determinant)
         return SharedDictionary(flow, fit.components, fit.log_determinant)
@@ -207,8 +222,10 @@ class Workspace:
         path = self.fit_path(experiment)
         if not path.exists():
             X = self.snippet(experiment).X.to(self.device)
-            result = decompose(X, self.dictionary(experiment), self.fit(experiment), generator=self._draws(experiment))
-            _save(result, path, {"experiment": asdict(experiment), "fit": asdict(self.fit(experiment))})
+            dictionary, fit = self.dictionary(experiment), self.fit(experiment)
+            with tensor_cores(self._mixed):
+                result = decompose(X, dictionary, fit, generator=self._draws(experiment))
+            _save(result, path, {"experiment": asdict(experiment), "fit": asdict(fit)})
         return _load(path, self.device)
 
     def fit_path(self, experiment: Experiment) -> Path:
@@ -228,7 +245,7 @@ class Workspace:
         else:
             source = self.frames(without=experiment.instrument).content
         settings = (self.profile.front_end, self.profile.pitches, self.fit(experiment))
-        return digest(REVISION, experiment.method, experiment.seed, settings, source, mixture, self.device.type)
+        return digest(REVISION, experiment.method, experiment.seed, settings, source, mixture, self._arithmetic)
 
     def rehearsal(self, experiment: Experiment) -> Experiment:
         """The same experiment on the validation piano, for all that has to be chosen; chosen once for all seeds."""
@@ -328,7 +345,7 @@ class Workspace:
             "cost": float(result.cost.min()),
             "seconds": result.seconds,
             "parameters": self.dictionary(experiment).parameters(),
-            "device": _device_name(self.device),
+            "device": self._device_name,
             "version": __version__,
         }
 
@@ -384,10 +401,6 @@ def _contents(recordings: Iterable[Recording]) -> str:
 def _snippet(recordings: tuple[Recording, ...], contents: str, front_end: FrontEnd, pitches: Pitches) -> Snippet:
     """`contents` only tells the cache whether a file has changed."""
     return snippet(recordings, front_end, pitches)
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _save(result: Decomposition, path: Path, provenance: dict[str, Any]) -> None:

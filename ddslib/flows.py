@@ -31,11 +31,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn import functional
 
 from .artefacts import writing
 from .config import InputError
-from .fused import LEAKY_RELU, SELU, Activation, couple, lu_product, permute, uncouple
+from .fused import LEAKY_RELU, SELU, Activation, compiled, couple, lu_product, permute, uncouple
 
 SMALL = 0.01  # the last layer of a coupling starts small, but not at zero: no gradient would reach the others
 FLOOR = 0.01  # least deviation that ActNorm divides by: some bins hardly vary
@@ -171,12 +170,20 @@ class Coupling(Layer):
         self.a = nn.Parameter(torch.ones(*stack, 1, 1))
         self.b = nn.Parameter(torch.zeros(*stack, 1, 1))
         self.activation = activation
+        self._couple = couple
+
+    def fuse(self) -> None:
+        """Leave the fusing of the forward direction to torch.compile."""
+        self._couple = compiled(couple)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return couple(x, self.a, self.b, self.mlp.weights, self.mlp.biases, self.activation)
+        return self._couple(x, self.a, self.b, *self._network())
 
     def inverse(self, y: Tensor) -> Tensor:
-        return uncouple(y, self.a, self.b, self.mlp.weights, self.mlp.biases, self.activation)
+        return uncouple(y, self.a, self.b, *self._network())
+
+    def _network(self) -> tuple[list[Tensor], list[Tensor], Activation]:
+        return list(self.mlp.weights), list(self.mlp.biases), self.activation
 
 
 class AffineMap:
@@ -266,6 +273,26 @@ class Flow(nn.Module, ABC):
         self.check_weights()
         return self.requires_grad_(False)
 
+    def fuse(self) -> Self:
+        """Leave the fusing of the couplings, forwards, to torch.compile; the first call then takes some seconds."""
+        for coupling in self._couplings():
+            coupling.fuse()
+        return self
+
+    def lower(self) -> Self:
+        """Compute the MLPs in bfloat16, which a GPU does several times as fast; for a flow that is trained."""
+        for coupling in self._couplings():
+            coupling.mlp.to(torch.bfloat16)
+        return self
+
+    def _couplings(self) -> list[Coupling]:
+        return [layer for layer in self.layers if isinstance(layer, Coupling)]
+
+    @property
+    def like(self) -> Tensor:
+        """A weight on the device and in the precision of codes and spectra."""
+        return self._couplings()[0].a
+
     def size(self) -> int:
         """How many numbers were learnt."""
         return sum(parameter.numel() for parameter in self.parameters())
@@ -313,10 +340,8 @@ class RealNVP(Flow):
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw spectra of every note: (N, count, K)."""
-        a = self.layers[-1].a
-        return self.inverse(
-            torch.randn(self.n_sources, count, self.dimensions, dtype=a.dtype, device=a.device, generator=generator)
-        )
+        shape, like = (self.n_sources, count, self.dimensions), self.like
+        return self.inverse(torch.randn(shape, dtype=like.dtype, device=like.device, generator=generator))
 
     def take(self, notes: Sequence[int] | slice | Tensor) -> "RealNVP":
         """A stack of some of the flows, with weights of its own; where `notes` is a slice, with the same weights."""
@@ -374,10 +399,12 @@ class ConditionalGlow(Flow):
         return z.split((self.n_sources, self.code_dimensions), dim=-1)
 
     def decode(self, codes: Tensor) -> Tensor:
-        semantics = torch.eye(self.n_sources, dtype=codes.dtype, device=codes.device)[:, None].expand(
-            -1, codes.shape[1], -1
-        )
+        semantics = self._one_hot(codes)[:, None].expand(-1, codes.shape[1], -1)
         return self._back(torch.cat([semantics, codes], dim=-1).flatten(0, 1)).unflatten(0, codes.shape[:2])
+
+    def _one_hot(self, like: Tensor) -> Tensor:
+        """A row for every source (N, N); torch's own function may look at a value, and so cannot be recorded."""
+        return torch.eye(self.n_sources, dtype=like.dtype, device=like.device)
 
     def log_det(self, spectra: Tensor) -> Tensor:
         return self.ahead(spectra.flatten(0, 1))[1].unflatten(0, spectra.shape[:2])
@@ -389,17 +416,17 @@ class ConditionalGlow(Flow):
     def log_density(self, z: Tensor, log_det: Tensor, sources: Tensor) -> Tensor:
         """log p(x | source) (B,), in nats, from what `forward` gives for x."""
         semantic, nuisance = self.split(z)
-        error = semantic - functional.one_hot(sources, self.n_sources).to(z)
+        error = semantic - self._one_hot(z)[sources]
         variance = self.semantic_variance
         log_semantic = -0.5 * (error.square().sum(dim=-1) / variance + self.n_sources * (LOG_2PI + math.log(variance)))
         return log_semantic + standard_normal_log_density(nuisance) + log_det
 
     def sample(self, sources: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw one spectrum of each of sources (B,): (B, K)."""
-        like = self.layers[0].shift
+        like = self.like
         noise = torch.randn(len(sources), self.dimensions, dtype=like.dtype, device=like.device, generator=generator)
         semantic, nuisance = self.split(noise)
-        centre = functional.one_hot(sources, self.n_sources).to(like)
+        centre = self._one_hot(like)[sources]
         return self.inverse(torch.cat([centre + math.sqrt(self.semantic_variance) * semantic, nuisance], dim=-1))
 
     def freeze(self) -> Self:

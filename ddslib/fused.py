@@ -5,13 +5,16 @@ exponentials, and what automatic differentiation keeps and adds up.  Here halves
 kept than the gradient needs, and two identities replace slow functions by fast ones:
 tanh(x) = 2 σ(2x) - 1, where σ is the logistic function, and exp(x) = 2^(x log₂ e).
 
-Whatever is `Compiled` gets plain operations instead, which torch.compile fuses by itself.
+What is `compiled` gets plain operations instead, which torch.compile fuses by itself.
+
+The weights of an MLP may be in bfloat16.  Then its products and activations are, and all the rest is as it was.
 """
 
 import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from types import EllipsisType
 from typing import Any
 
@@ -49,7 +52,8 @@ LEAKY_RELU = Activation(
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """x (..., B, inputs) times weight (..., inputs, outputs), plus bias (..., 1, outputs)."""
-    return torch.addmm(bias, x, weight) if x.ndim == 2 else torch.baddbmm(bias, x, weight)
+    # A GPU adds a bias on the way out of the product if it is a vector.
+    return torch.addmm(bias.squeeze(0), x, weight) if x.ndim == 2 else torch.baddbmm(bias, x, weight)
 
 
 class Compiled:
@@ -58,7 +62,7 @@ class Compiled:
     def __init__(self, function: Callable):
         self._function, self._fused = function, torch.compile(function)
 
-    def __call__(self, *arguments: Tensor) -> Any:
+    def __call__(self, *arguments: Any) -> Any:
         try:
             return self._fused(*arguments)
         except RuntimeError as error:
@@ -67,10 +71,11 @@ class Compiled:
             return self._function(*arguments)
 
 
+compiled = cache(Compiled)  # once for all who ask, since it takes seconds
+
+
 def permute(x: Tensor, order: Tensor, inverse_order: Tensor) -> Tensor:
     """x[..., order], where `inverse_order` undoes `order`."""
-    if torch.compiler.is_compiling():
-        return x[..., order]
     return _Permute.apply(x, order, inverse_order)
 
 
@@ -279,10 +284,10 @@ def _mlp(x1: Tensor, layers: Sequence[Tensor], activation: Activation) -> tuple[
     """What goes into each layer, and σ(2 s̃) and t, which come out of the last."""
     depth = len(layers) // 2
     *hidden, (last, last_bias) = zip(layers[:depth], layers[depth:], strict=True)
-    signals = [x1]
+    signals = [x1.to(last.dtype)]
     for weight, bias in hidden:
         signals.append(activation.apply_(affine(signals[-1], weight, bias)))
-    raw, t = affine(signals[-1], last, last_bias).tensor_split(2, dim=-1)
+    raw, t = affine(signals[-1], last, last_bias).to(x1.dtype).tensor_split(2, dim=-1)
     return signals, torch.mul(raw, 2).sigmoid_(), t
 
 
@@ -299,9 +304,10 @@ def _mlp_backward(
     into_layers: Sequence[Tensor] | None = None,
 ) -> Tensor:
     """The gradient for x₁ from that for (s̃, t); those for weights and biases are written to `into_layers`."""
+    flowing = flowing.to(weights[-1].dtype)
     for depth in reversed(range(len(weights))):
         if into_layers is not None:
-            torch.matmul(signals[depth].mT, flowing, out=into_layers[depth])
+            torch.matmul(signals[depth].mT.to(flowing.dtype), flowing, out=into_layers[depth])
             torch.sum(flowing, dim=-2, keepdim=True, out=into_layers[depth + len(weights)])
         flowing = flowing @ weights[depth].mT
         if depth:

@@ -15,14 +15,15 @@ import torch
 
 Result = TypeVar("Result")
 
-PRODUCT = 2048  # side of the matrices whose product sets the pace
-COPIED = 2**26  # numbers in the array whose copy sets the pace: 256 MiB
+PRODUCT = {"cpu": 2048, "cuda": 8192}  # side of the matrices whose product sets the pace
+FACTORS = {"cpu": torch.float32, "cuda": torch.bfloat16}  # what they are made of
+COPIED = {"cpu": 2**26, "cuda": 2**29}  # numbers in the array whose copy sets the pace
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the machine does at best, in single precision."""
+    """What the machine does at best: in single precision, or on a GPU with factors in bfloat16."""
 
     gflops: float  # matrix products, 10⁹ operations a second
     gbytes: float  # copies, 10⁹ bytes read or written a second
@@ -53,12 +54,13 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
 
 def measure_limits(device: torch.device, repeats: int = 5) -> Limits:
     """Median rates of a matrix product and of a copy."""
-    A, B = torch.randn(2, PRODUCT, PRODUCT, device=device)
-    source = torch.randn(COPIED, device=device)
+    size = PRODUCT[device.type]
+    A, B = torch.randn(2, size, size, device=device, dtype=FACTORS[device.type])
+    source = torch.randn(COPIED[device.type], device=device)
     target = torch.empty_like(source)
     product = _median(lambda: A @ B, device, repeats)
     copy = _median(lambda: target.copy_(source), device, repeats)
-    return Limits(2 * PRODUCT**3 / product / 1e9, 2 * source.nbytes / copy / 1e9)
+    return Limits(2 * size**3 / product / 1e9, 2 * source.nbytes / copy / 1e9)
 
 
 def _median(work: Callable[[], object], device: torch.device, repeats: int) -> float:

@@ -7,7 +7,6 @@ costs no more time.
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,16 +18,16 @@ from torch.nn import functional
 
 from .artefacts import writing
 from .config import ConditionalFlowTraining, FlowTraining, InputError
-from .cuda import fits
+from .cuda import Recorder, adam, fits
 from .flows import MLP, ConditionalGlow, Flow, RealNVP, below
 from .frames import Frames
-from .fused import Compiled, affine
+from .fused import affine
 from .processes import progress
 
-REVISION = 3  # raise when the same recipe and frames come to yield another flow
+REVISION = 4  # raise when the same recipe and frames come to yield another flow
 CHECKPOINT_SECONDS = 60.0  # least time between two checkpoints
 DROPOUT = 0.1  # of the nuisance classifier
-VALIDATION_BATCH = 256  # frames of a unit at a time
+VALIDATION_BATCH = {"cpu": 256, "cuda": 4096}  # frames of a unit at a time
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ class _Data:
         chosen = [self.validation[unit] for unit in active]
         rows = nn.utils.rnn.pad_sequence(chosen, batch_first=True).to(self.values.device)
         real = nn.utils.rnn.pad_sequence([torch.ones(len(c)) for c in chosen], batch_first=True)
-        return rows, real
+        return rows, real.to(self._device)
 
 
 class NuisanceClassifier(nn.Module):
@@ -151,9 +150,9 @@ class NuisanceClassifier(nn.Module):
         super().__init__()
         width = flow.dimensions // 2
         widths = [flow.code_dimensions, width, width, flow.n_sources]
-        self.mlp = MLP(widths, math.sqrt(2), (), weights).to(flow.layers[0].shift)
+        self.mlp = MLP(widths, math.sqrt(2), (), weights).to(flow.like)
         self.dropout = dropout
-        self.optimiser = torch.optim.Adam(self.parameters(), lr=learning_rate, fused=True)
+        self.optimiser = adam(self.parameters(), learning_rate)
 
     def learn(self, nuisance: Tensor, labels: Tensor) -> Tensor:
         """One step; its cross-entropy in nats."""
@@ -211,17 +210,21 @@ class _Run:
 
     def _go_on_with(self, flow: Flow) -> None:
         """Train this flow from here on."""
-        self.flow = flow
-        self._ahead = Compiled(flow.ahead) if self.recipe.compiled else flow.ahead
-        self.optimiser = torch.optim.Adam(flow.parameters(), lr=self.recipe.learning_rate, fused=True)
+        self.flow = flow.fuse() if self.recipe.compiled else flow
+        self.optimiser = adam(flow.parameters(), self.recipe.learning_rate)
+        self._recorder = Recorder(self.device, [self.noise])
 
     def epoch(self) -> None:
         """Go through the training frames once, validate, keep what got better, drop what is done."""
         begun = time.perf_counter()
-        steps = [self._step(rows) for rows in self.data.epoch(self.active, self.recipe.batch, self.order)]
-        self._note("training", torch.stack([losses for losses, _ in steps]).mean(dim=0))
+        orders = self.data.epoch(self.active, self.recipe.batch, self.order)
+        losses, entropy = 0, 0
+        for rows in orders:
+            found = self._step(rows)
+            losses, entropy = losses + found[0], entropy + found[1]
+        self._note("training", losses / len(orders))
         if self.classifier:
-            self.history["classifier"].append(torch.stack([entropy for _, entropy in steps]).mean(dim=0, keepdim=True))
+            self.history["classifier"].append(entropy[None].cpu() / len(orders))
         self._select(self._validate())
         self.seconds += time.perf_counter() - begun
 
@@ -234,35 +237,42 @@ class _Run:
         everyone[self.active] = losses.cpu()
         self.history[name].append(everyone)
 
-    def _step(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
-        """One step of Adam; the losses (active units,), and the classifier's."""
+    def _step(self, rows: Tensor) -> tuple[Tensor, Tensor | float]:
+        """One step of Adam on rows (active units, B); the losses (active units,), and the classifier's."""
         x, sources = self.data.batch(rows)
+        return self._recorder(self._descend, x, sources, self._labels(sources))
+
+    def _labels(self, sources: Tensor) -> Tensor:
+        """What the classifier is told, and the flow is to hide."""
+        if self.classifier and self.recipe.nuisance_labels == "shuffled":
+            return sources[:, torch.randperm(sources.shape[1], generator=self.order)]
+        return sources
+
+    def _descend(self, x: Tensor, sources: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | float]:
+        """`_step`, once it is known on what: all of it is work for the device alone."""
         if self.recipe.noise:
             x += self.recipe.noise * torch.randn(x.shape, generator=self.noise, device=self.device)
-        entropy = None
+        entropy = 0.0
         if self.classifier:
-            losses, entropy = self._penalised(x[0], sources[0])
+            losses, entropy = self._penalised(x[0], sources[0], labels[0])
         else:
-            losses = self._losses(self._ahead, x, sources).mean(dim=1)
+            losses = self._losses(x, sources).mean(dim=1)
         self.optimiser.zero_grad()
         losses.sum().backward()
         self._clip()
         self.optimiser.step()
         return losses.detach(), entropy
 
-    def _losses(self, ahead: Callable, x: Tensor, sources: Tensor) -> Tensor:
+    def _losses(self, x: Tensor, sources: Tensor) -> Tensor:
         """Negative log-likelihoods (units, B) in nats; whether they are finite is asked once an epoch."""
         if isinstance(self.flow, ConditionalGlow):
-            return -self.flow.log_density(*ahead(x[0]), sources[0])[None]
-        return -self.flow.log_density(*ahead(x))
+            return -self.flow.log_density(*self.flow.ahead(x[0]), sources[0])[None]
+        return -self.flow.log_density(*self.flow.ahead(x))
 
-    def _penalised(self, x: Tensor, sources: Tensor) -> tuple[Tensor, Tensor]:
+    def _penalised(self, x: Tensor, sources: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The conditional flow's loss (1,), and the classifier's: the flow tries to make the classifier fail."""
-        z, log_det = self._ahead(x)
+        z, log_det = self.flow.ahead(x)
         _, nuisance = self.flow.split(z)
-        labels = sources
-        if self.recipe.nuisance_labels == "shuffled":
-            labels = sources[torch.randperm(len(sources), generator=self.order)]
         for _ in range(self.recipe.classifier_steps):
             entropy = self.classifier.learn(nuisance.detach(), labels)
         loss = -self.flow.log_density(z, log_det, sources).mean()
@@ -272,9 +282,10 @@ class _Run:
         """Scale down the gradient of every unit whose norm is too large."""
         if self.recipe.gradient_clipping is None:
             return
-        gradients = [rows.grad for rows in self.flow.parameters()]
         if not isinstance(self.flow, RealNVP):
-            gradients = [gradient[None] for gradient in gradients]
+            nn.utils.clip_grad_norm_(self.flow.parameters(), self.recipe.gradient_clipping)
+            return
+        gradients = [rows.grad for rows in self.flow.parameters()]
         norms = torch.stack([torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients])
         norm = torch.linalg.vector_norm(norms, dim=0)
         scale = (self.recipe.gradient_clipping / norm.clamp(min=1e-12)).clamp(max=1)
@@ -283,12 +294,13 @@ class _Run:
 
     @torch.no_grad()
     def _validate(self) -> Tensor:
-        """Mean validation losses (active units,); not compiled, since the batches are of any size."""
+        """Mean validation losses (active units,)."""
         rows, real = self.data.held_out(self.active)
-        total = torch.zeros(len(self.active))
-        for chosen, weight in zip(rows.split(VALIDATION_BATCH, 1), real.split(VALIDATION_BATCH, 1), strict=True):
-            total += (self._losses(self.flow.ahead, *self.data.batch(chosen)).cpu() * weight).sum(dim=1)
-        return total / real.sum(dim=1)
+        total = torch.zeros(len(self.active), device=self.device)
+        size = VALIDATION_BATCH[self.device.type]
+        for chosen, weight in zip(rows.split(size, 1), real.split(size, 1), strict=True):
+            total += (self._losses(*self.data.batch(chosen)) * weight).sum(dim=1)
+        return (total / real.sum(dim=1)).cpu()
 
     def _select(self, losses: Tensor) -> None:
         self._note("validation", losses)

@@ -123,7 +123,7 @@ def test_every_training_step_can_be_measured(size):
     expected = counts.training_step(size.profile.note_flows, shape, size.sources)
     assert cases["RealNVP training step"].work == expected
     for name in ("RealNVP training step", "Glow training step"):
-        cases[name].repeat(1)
+        cases[name].begin()(1)
 
 
 def test_jobs_of_the_papers_size_are_many_small_ones():

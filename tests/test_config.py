@@ -5,7 +5,7 @@ from ddslib.config import PROFILES, InputError, load_profile, parse_value
 
 def test_every_profile_loads():
     profiles = {path.stem: load_profile(path.stem) for path in PROFILES.glob("*.yaml")}
-    assert set(profiles) == {"smoke", "laptop", "paper", "paper-512"}
+    assert set(profiles) == {"smoke", "laptop", "paper", "paper-512", "paper-short"}
     for name, profile in profiles.items():
         assert profile.name == name
         assert not set(profile.rendered_instruments.training()) & set(profile.rendered_instruments.test)

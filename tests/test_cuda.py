@@ -1,18 +1,21 @@
 """What is done for a GPU.  Where there is none, what can be known without one."""
 
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ddslib import decomposition
-from ddslib.config import CodeFit
-from ddslib.cuda import WARM_UP, Replayed, fits
+from ddslib import decomposition, training
+from ddslib.config import CodeFit, ConditionalFlowTraining, FlowTraining
+from ddslib.cuda import WARM_UP, Recorder, fits, tensor_cores
 from ddslib.dictionaries import FrameDictionary, SharedDictionary
 from ddslib.flows import AffineMap, ConditionalGlow, RealNVP
+from ddslib.frames import Frames
 
 CPU = torch.device("cpu")
 FIT = CodeFit(
@@ -39,7 +42,7 @@ def conditional_flow():
 
 
 METHODS = {
-    "DDS-1": (note_flows, lambda flow: FrameDictionary(flow, T, log_determinant=True, block=8)),
+    "DDS-1": (note_flows, lambda flow: FrameDictionary(flow, T, True, block=8, keep=2**30)),
     "DDS-1, decoded twice": (note_flows, lambda flow: FrameDictionary(flow, T, True, block=8, keep=0)),
     "DDS-2": (note_flows, lambda flow: SharedDictionary(flow, 2, log_determinant=True)),
     "DDS-3": (conditional_flow, lambda flow: SharedDictionary(flow, 2, log_determinant=True)),
@@ -86,13 +89,44 @@ def elsewhere(flow):
 def test_an_iteration_can_be_recorded(method, device, mixture, monkeypatch):
     build, dictionary_of = METHODS[method]
     flow, X = build(), mixture.to(device)
-    adam = SimpleNamespace(step=lambda: None)  # its own steps are PyTorch's concern
-    monkeypatch.setattr(decomposition, "_adam", lambda variable, step_size: adam)
+    adam = SimpleNamespace(step=lambda: None, param_groups=[])  # its own steps are PyTorch's concern
+    monkeypatch.setattr(decomposition, "adam", lambda variables, step_size: adam)
     dictionary = dictionary_of(elsewhere(flow) if device == "meta" else flow)
-    search = decomposition._Search(X, dictionary, FIT, dictionary.start(X))
-    search.iterate()  # what is done but once
+    search = decomposition.Search(X, dictionary, FIT)
+    search._descend()  # what is done but once
     with Recordable(device):
-        search.iterate()
+        search._descend()
+
+
+TRAINING = FlowTraining(
+    steps=2, hidden=(8,), batch=16, learning_rate=0.01, epochs=4, patience=50, gradient_clipping=5.0, noise=0.1,
+    compiled=False,
+)  # fmt: skip
+TRAININGS = {
+    "note flows": TRAINING,
+    "conditional flow": ConditionalFlowTraining(
+        **vars(TRAINING), semantic_weight=100.0, nuisance_weight=0.05, classifier_steps=2,
+        classifier_learning_rate=0.003, nuisance_labels="shuffled",
+    ),
+}  # fmt: skip
+each_training = pytest.mark.parametrize("recipe", TRAININGS.values(), ids=TRAININGS)
+
+
+@pytest.fixture
+def frames():
+    values = np.random.default_rng(0).random((120, K), np.float32)
+    return Frames(values, np.arange(120) % N, np.arange(120), (), "")
+
+
+@each_training
+def test_a_training_step_can_be_recorded(recipe, frames):
+    validation = np.arange(120) < 12
+    run = training._Run(recipe, training._Data(recipe, frames, validation, N, CPU), N, 0, CPU)
+    rows = run.data.epoch(run.active, recipe.batch, run.order)[0]
+    run._step(rows)  # what is done but once
+    x, sources = run.data.batch(rows)
+    with Recordable("cpu"):
+        run._descend(x, sources, sources)
 
 
 def test_what_cannot_be_recorded_is_seen():
@@ -113,31 +147,32 @@ def test_an_iteration_begins_with_the_tensors_that_the_last_one_left(method, pos
     build, dictionary_of = METHODS[method]
     dictionary = dictionary_of(build())
     fit = CodeFit(**vars(FIT) | {"positivity": positivity})
-    search = decomposition._Search(mixture, dictionary, fit, dictionary.start(mixture))
+    search = decomposition.Search(mixture, dictionary, fit)
 
     def addresses():
-        state = search.optimisers[0].state[search._free]
-        return [t.data_ptr() for t in (search.H, search._free, search.codes, state["exp_avg"], state["exp_avg_sq"])]
+        state = search._optimisers[0].state[search._free]
+        moments = state["exp_avg"], state["exp_avg_sq"]
+        return [tensor.data_ptr() for tensor in (search._H, search._free, search._codes, *moments)]
 
     search.iterate()
-    search.step_codes()
     before = addresses()
     search.iterate()
-    search.step_codes()
     assert addresses() == before
 
 
 def test_on_a_cpu_work_is_done_at_every_call():
     calls = []
-    work = Replayed(lambda: calls.append(1), CPU)
-    for _ in range(WARM_UP + 3):
-        work()
-    assert len(calls) == WARM_UP + 3
+    recorder = Recorder(CPU)
+    assert [recorder(lambda *given: calls.append(given) or len(calls), call) for call in range(WARM_UP + 3)] == list(
+        range(1, WARM_UP + 4)
+    )
+    assert calls == [(call,) for call in range(WARM_UP + 3)]
 
 
 def test_on_a_gpu_work_is_recorded_once_after_a_warm_up_and_then_replayed(monkeypatch):
     log = []
-    recorded = SimpleNamespace(replay=lambda: log.append("replay"))
+    kept, drawn_from = torch.zeros(2), []
+    recorded = SimpleNamespace(replay=lambda: log.append("replay"), register_generator_state=drawn_from.append)
 
     @contextmanager
     def recording(graph, stream):
@@ -153,10 +188,20 @@ def test_on_a_gpu_work_is_recorded_once_after_a_warm_up_and_then_replayed(monkey
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: own)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: usual)
     monkeypatch.setattr(torch.cuda, "stream", lambda chosen: nullcontext())
-    work = Replayed(lambda: log.append("work"), torch.device("cuda"))
-    for _ in range(WARM_UP + 2):
-        work()
+    generator = torch.Generator()
+
+    def doubled(x):
+        log.append("work")
+        return torch.mul(x, 2, out=kept)
+
+    recorder = Recorder(torch.device("cuda"), [generator])
+    for call in range(WARM_UP + 2):
+        given = torch.full((2,), float(call))
+        assert recorder(doubled, given) is kept
     assert log == ["wait", "work", "wait"] * WARM_UP + ["record", "work", "end", "replay", "replay"]
+    assert drawn_from == [generator]
+    assert torch.equal(recorder._arguments[0], given)  # what a replay reads; it is not what was given
+    assert recorder._arguments[0] is not given
 
 
 def test_nothing_moves_to_a_cpu_whole(monkeypatch):
@@ -171,10 +216,58 @@ def test_nothing_moves_to_a_cpu_whole(monkeypatch):
 def test_a_recorded_search_is_the_search_that_is_recorded(method, mixture, monkeypatch):
     build, dictionary_of = METHODS[method]
     X, found = mixture.cuda(), []
-    for replayed in (Replayed, lambda work, device: work):
-        monkeypatch.setattr(decomposition, "Replayed", replayed)
+    for recorder in (Recorder, lambda device: lambda work: work()):
+        monkeypatch.setattr(decomposition, "Recorder", recorder)
         dictionary = dictionary_of(build().cuda())
         draws = torch.Generator("cuda").manual_seed(2)
         found.append(decomposition.decompose(X, dictionary, FIT, generator=draws))
     assert found[0].cost.numpy() == pytest.approx(found[1].cost.numpy(), rel=1e-4)
     assert torch.allclose(found[0].A, found[1].A, rtol=1e-3, atol=1e-5)
+
+
+def test_tensor_cores_are_used_for_as_long_as_asked_for():
+    products = torch.backends.cuda.matmul
+    before = products.fp32_precision
+    with tensor_cores(used=True):
+        assert products.fp32_precision == "tf32"
+        with pytest.raises(KeyError), tensor_cores(used=False):
+            assert products.fp32_precision == "ieee"
+            raise KeyError
+        assert products.fp32_precision == "tf32"
+    assert products.fp32_precision == before
+
+
+@needs_cuda
+@each_training
+def test_a_recorded_training_is_the_training_that_is_recorded(recipe, frames, monkeypatch):
+    validation, found = np.arange(120) < 12, []
+    for recorder in (Recorder, lambda device, generators: lambda work, *arguments: work(*arguments)):
+        monkeypatch.setattr(training, "Recorder", recorder)
+        found.append(training.train(recipe, frames, validation, N, 0, "cuda"))
+    for name, values in found[0].history.items():
+        assert torch.allclose(values.cpu(), found[1].history[name].cpu(), rtol=1e-4), name
+
+
+@needs_cuda
+@each_training
+def test_an_interrupted_training_goes_on_as_if_nothing_had_been(recipe, frames, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
+    validation, checkpoint = np.arange(120) < 12, tmp_path / "checkpoint"
+    whole = training.train(recipe, frames, validation, N, 0, "cuda")
+    training.train(replace(recipe, epochs=2), frames, validation, N, 0, "cuda", checkpoint)
+    resumed = training.train(recipe, frames, validation, N, 0, "cuda", checkpoint)
+    for name, values in whole.history.items():
+        assert torch.allclose(values.cpu(), resumed.history[name].cpu(), rtol=1e-4), name
+
+
+@needs_cuda
+@pytest.mark.parametrize("method", METHODS)
+def test_mixed_precision_finds_nearly_the_same(method, mixture):
+    build, dictionary_of = METHODS[method]
+    found = []
+    for mixed in (False, True):
+        flow, draws = build().cuda(), torch.Generator("cuda").manual_seed(2)
+        dictionary = dictionary_of(flow.lower() if mixed else flow)
+        with tensor_cores(mixed):
+            found.append(decomposition.decompose(mixture.cuda(), dictionary, FIT, generator=draws))
+    assert found[1].cost.numpy() == pytest.approx(found[0].cost.numpy(), rel=0.02)

@@ -37,6 +37,21 @@ def test_a_row_has_its_columns_and_the_expected_numbers(row):
     assert (row["frames"], row["iterations"], row["parameters"]) == (123, 100, 3780 * 256)
 
 
+def test_on_a_gpu_flows_and_decompositions_know_their_precision(smoke, tmp_path, workspace, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "A GPU")
+    mixed, single = (
+        Workspace(replace(smoke, precision=precision), tmp_path, device="cuda") for precision in ("mixed", "single")
+    )
+    assert (mixed._device_name, single._device_name) == ("A GPU, mixed precision", "A GPU")
+    assert workspace._device_name == "cpu"
+    frames = workspace.frames(None)
+    monkeypatch.setattr(Workspace, "frames", lambda self, without: frames)
+    paths = {space.flow_path("note_flows", None, 0).stem for space in (mixed, single, workspace)}
+    assert len(paths) == 3
+    on_a_cpu = Workspace(replace(smoke, precision="single"), workspace.folder, device="cpu")
+    assert on_a_cpu.flow_path("note_flows", None, 0).stem in paths
+
+
 def test_a_second_asking_reads_the_row_back(workspace, row):
     path = workspace.row_path(workspace.experiment("nmf"))
     written = path.stat().st_mtime_ns

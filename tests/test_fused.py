@@ -102,23 +102,21 @@ def test_a_permutation_and_its_gradient(generator):
 
 
 @needs_compiler
-def test_what_is_compiled_is_the_same_with_all_gradients(generator, caplog):
-    order = torch.randperm(HALF + REST, generator=generator)
-    x = torch.randn(3, 2, HALF + REST, dtype=torch.float64, generator=generator).requires_grad_()
-    a, b = (torch.randn(3, 1, 1, dtype=torch.float64, generator=generator).requires_grad_() for _ in range(2))
-    weights = [torch.randn(3, *shape, dtype=torch.float64, generator=generator) for shape in ((HALF, 5), (5, 2 * REST))]
-    biases = [torch.randn(3, 1, width, dtype=torch.float64, generator=generator) for width in (5, 2 * REST)]
-    variables = [x, a, b, *(layer.requires_grad_() for layer in (*weights, *biases))]
+@pytest.mark.parametrize("stack", [(), (3,)])
+def test_what_is_compiled_is_the_same_with_all_gradients(stack, generator, caplog):
+    def normal(*shape):
+        return torch.randn(*stack, *shape, dtype=torch.float64, generator=generator).requires_grad_()
 
-    def step(x, a, b, *layers):
-        y, log_det = couple(permute(x, order, order.argsort()), a, b, layers[:2], layers[2:], SELU)
-        return y.square().sum() + log_det.sum()
-
-    found, expected = (function(*variables) for function in (fused.Compiled(step), step))
-    assert "ddslib.fused" not in {record.name for record in caplog.records}  # nothing went on without
-    assert torch.allclose(found, expected, rtol=1e-12)
-    for ours, theirs in zip(*(torch.autograd.grad(loss, variables) for loss in (found, expected)), strict=True):
+    x, a, b = normal(2, HALF + REST), normal(1, 1), normal(1, 1)
+    weights, biases = [normal(HALF, 5), normal(5, 2 * REST)], [normal(1, 5), normal(1, 2 * REST)]
+    variables = [x, a, b, *weights, *biases]
+    found, expected = (either(x, a, b, weights, biases, SELU) for either in (fused.compiled(couple), couple))
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-12)
+    losses = (y.square().sum() + log_det.sum() for y, log_det in (found, expected))
+    for ours, theirs in zip(*(torch.autograd.grad(loss, variables) for loss in losses), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-11)
+    assert "ddslib.fused" not in {record.name for record in caplog.records}  # nothing went on without
 
 
 def test_where_nothing_can_be_compiled_all_goes_on_without_and_says_so_once(monkeypatch, caplog):

@@ -314,7 +314,7 @@ def test_validation_of_notes_of_different_length_ignores_the_padding(frames, val
 
 
 def test_validation_in_batches_is_that_in_one(frames, validation, monkeypatch):
-    monkeypatch.setattr(training, "VALIDATION_BATCH", 7)
+    monkeypatch.setitem(training.VALIDATION_BATCH, "cpu", 7)
     run = start(NOTES, frames, validation)
     assert torch.allclose(run._validate(), validation_losses(run.flow, frames, validation), rtol=1e-5)
     conditional = start(CONDITIONAL, frames, validation)
@@ -398,7 +398,7 @@ def test_the_nuisance_weight_counts_against_what_the_classifier_can_tell(frames,
     for weight in (1e-6, 1.0):
         run = start(replace(CONDITIONAL, nuisance_weight=weight), frames, validation)
         x, sources = batch(run.flow, frames, ~validation)
-        losses[weight] = run._penalised(x, sources)[0]
+        losses[weight] = run._penalised(x, sources, sources)[0]
         entropy = run.classifier.cross_entropy(run.flow.split(run.flow(x)[0])[1], sources)
     assert torch.allclose(losses[1.0], losses[1e-6] - entropy, atol=1e-4)
 
@@ -422,7 +422,7 @@ def test_shuffled_labels_are_those_of_the_batch_in_another_order(labels, frames,
     learn, seen = run.classifier.learn, []
     monkeypatch.setattr(run.classifier, "learn", lambda z, given: (seen.append(given), learn(z, given))[1])
     x, sources = batch(run.flow, frames, ~validation)
-    run._penalised(x, sources)
+    run._penalised(x, sources, run._labels(sources[None])[0])
     assert len(seen) == 2
     assert torch.equal(seen[0].sort().values, sources.sort().values)
     assert torch.equal(seen[0], sources) == (labels == "own")
