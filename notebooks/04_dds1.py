@@ -224,7 +224,7 @@ print(f"kept for the gradient: {at_once / MiB:.3g} MiB")
 
 # %%
 print(f"blocks of about {BLOCKS[workspace.device.type]} codes")
-print(f"kept: up to {KEEP / MiB:.0f} MiB")
+print(f"kept: up to {KEEP[workspace.device.type] / MiB:.0f} MiB")
 in_blocks = FrameDictionary(flow, frames, block=4 * frames)
 forgetful = FrameDictionary(flow, frames, block=frames // 2, keep=0)
 whole = FrameDictionary(flow, frames, block=N * frames)

@@ -17,9 +17,9 @@
 # what the machine can do? And is a fast iteration all that counts?
 #
 # **You need:** the methods, from {doc}`02_nmf` to {doc}`07_dds3`. **You will see:** every method against the machine's own
-# limit, other libraries on the same work, and what several updates of the activations for one decoding do.
+# limit, on a CPU and on a GPU, other libraries on the same work, and what several updates of the activations for one decoding do.
 #
-# The measurements were made by `make bench`, once, and are kept in the folder `results`. The sections from *Seconds, not iterations* on
+# The measurements were made by `make bench`, once on each machine, and are kept in the folder `results`. The sections from *Seconds, not iterations* on
 # compute anew.
 
 # %% tags=["parameters"]
@@ -50,9 +50,11 @@ measured = {
     path.stem.removeprefix("bench-"): json.loads(path.read_text())
     for path in sorted((PROFILES.parent / "results").glob("bench-*.json"))
 }
-for kind, result in measured.items():
-    limits = result["limits"]
-    print(f"{kind}: {result['device']}, ddslib {result['versions']['ddslib']}")
+CPU, GPU = measured["cpu"], measured["cuda"]
+for result in (CPU, GPU):
+    limits, versions = result["limits"], result["versions"]
+    print(f"{result['device']}: ddslib {versions['ddslib']}, ", end="")
+    print(f"torch {versions['torch']}")
     print(f"  matrix products {limits['gflops']:.0f} · 10⁹ operations a second")
     print(f"  copies {limits['gbytes']:.0f} · 10⁹ bytes a second")
 
@@ -64,7 +66,8 @@ for kind, result in measured.items():
 #
 # $$ t_{\min} = \max\left(\frac{n}{\text{rate of products}}, \frac{b}{\text{rate of copies}}\right) $$
 #
-# The rates are measured in turn with each row, with a large product and a large copy. The *fraction of the limit* is
+# The rates are measured in turn with each row, with a large product and a large copy. (The product's factors are in single
+# precision on the CPU, and in bfloat16 on the GPU.) The *fraction of the limit* is
 # $t_{\min}$ over the time that was measured. At 1 there is nothing left to gain. (More than 1 says that the machine was slower when
 # the rates were measured than a moment later, when the work was.)
 #
@@ -72,47 +75,65 @@ for kind, result in measured.items():
 # `paper widths`, on a CPU, are the layers of the paper's size, with a quarter of its flow steps, of its frames and of its
 # components, and with smaller batches.
 
+
 # %% tags=["hide-input"]
-CPU = measured["cpu"]
-rows = pd.DataFrame(CPU["rows"])
-table = pd.DataFrame(
-    {
-        "what": rows["name"],
-        "size": rows["size"],
-        "ms": rows["ms"].map("{:.1f}".format),
-        "10⁹ operations": (rows["operations"] / 1e9).map("{:.3g}".format),
-        "MB": (rows["bytes"] / 1e6).map("{:.0f}".format),
-        "fraction of the limit": rows["fraction"].map("{:.2f}".format),
-        "more memory, MiB": (rows["peak_bytes"].clip(lower=0) / 2**20).map(
-            "{:.0f}".format
-        ),
-    }
-)
-table.set_index(["what", "size"])
+def three_digits(number):
+    return f"{number:.3g}" if number < 1000 else f"{number:.0f}"
+
+
+def against_the_limit(result):
+    """The table of a machine."""
+    rows = pd.DataFrame(result["rows"])
+    memory = rows["peak_bytes"].clip(lower=0) / 2**20
+    return pd.DataFrame(
+        {
+            "what": rows["name"],
+            "size": rows["size"],
+            "ms": rows["ms"].map("{:.1f}".format),
+            "10⁹ operations": (rows["operations"] / 1e9).map(three_digits),
+            "MB": (rows["bytes"] / 1e6).map("{:.0f}".format),
+            "fraction of the limit": rows["fraction"].map("{:.2f}".format),
+            "more memory, MiB": memory.map("{:.0f}".format),
+        }
+    ).set_index(["what", "size"])
+
+
+against_the_limit(CPU)
+
+# %% [markdown]
+# On the GPU the paper's size is whole:
+
+# %% tags=["hide-input"]
+against_the_limit(GPU)
 
 # %% [markdown]
 # The same as a *roofline*: how much is computed for each byte, against how much is computed in a second. On the slope,
 # memory is the limit. On the flat part, it is the arithmetic.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Roofline of the CPU. A point is a method's iteration or a training step; the line is the limit. Filled: laptop; open: paper widths.", "name": "fig-roofline"}, "image": {"alt": "Points under a line that first rises and then is flat, on logarithmic axes. NMF and DDS-3 lie close to the flat part, the note flows below it."}}
-names = list(dict.fromkeys(rows["name"]))
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Rooflines of the CPU (left) and of the GPU (right). A point is a method's iteration or a training step; the line is the limit. Filled: laptop; open: paper widths on the CPU, the paper's size on the GPU.", "name": "fig-roofline"}, "image": {"alt": "Two panels with points under a line that first rises and then is flat, on logarithmic axes. On the CPU NMF and DDS-3 lie close to the flat part, the note flows below it. On the GPU all points are well below the line, those of the paper's size less so."}}
+names = list(dict.fromkeys(row["name"] for row in CPU["rows"]))
 MARKERS = dict(zip(names, "osD^v*", strict=True))
-figure, ax = plt.subplots(figsize=(8, 4))
-intensity = np.logspace(-0.5, 3.5, 200)
-limits = CPU["limits"]
-roof = np.minimum(limits["gflops"], limits["gbytes"] * intensity)
-ax.loglog(intensity, roof, color=plots.INK, label="limit")
-laptop, paper = (rows[rows["size"].str.startswith(size)] for size in ("laptop", "paper"))
-for some, face in ((laptop, plots.RIGHT), (paper, "white")):
-    for row in some.itertuples():
-        x = row.operations / row.bytes
-        y = row.operations / row.ms / 1e6
-        label = row.name if face != "white" else None
-        ax.plot(
-            x, y, MARKERS[row.name], color=plots.RIGHT, markerfacecolor=face, label=label
-        )
-ax.set(xlabel="operations per byte", ylabel="10⁹ operations a second")
-ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+
+
+def roofline(ax, result):
+    """What was reached, under what can be reached."""
+    limits, rows = result["limits"], pd.DataFrame(result["rows"])
+    intensity = np.logspace(-0.5, 3.5, 200)
+    roof = np.minimum(limits["gflops"], limits["gbytes"] * intensity)
+    ax.loglog(intensity, roof, color=plots.INK, label="limit")
+    for size, face in (("laptop", plots.RIGHT), ("paper", "white")):
+        for row in rows[rows["size"].str.startswith(size)].itertuples():
+            x, y = row.operations / row.bytes, row.operations / row.ms / 1e6
+            marker, label = MARKERS[row.name], row.name if size == "laptop" else None
+            ax.plot(x, y, marker, color=plots.RIGHT, markerfacecolor=face, label=label)
+    ax.set(xlabel="operations per byte", ylabel="10⁹ operations a second")
+
+
+figure, axes = plt.subplots(1, 2, figsize=(10, 3.6))
+roofline(axes[0], CPU)
+roofline(axes[1], GPU)
+labels = axes[0].get_legend_handles_labels()
+figure.legend(*labels, loc="outside upper center", ncols=4, frameon=False)
 plt.show()
 
 # %% [markdown]
@@ -126,28 +147,35 @@ plt.show()
 #   works in place, keeps little for its gradient, and takes $\tanh$ and $\exp$ from functions that are
 #   several times as fast: $\tanh x = 2\sigma(2x) - 1$, and powers of two.
 # * **In the caches.** DDS-1 has many codes. It goes through them note by note, so that what it computes does not travel to memory.
+# * **Recorded.** On a GPU the many small operations of an iteration take longer to launch than to run. So an iteration of a search, and a
+#   training step, are recorded once and then replayed. Nothing in them may look at a value.
+# * **Rounded.** On a GPU the factors of products are rounded to 10 bits, and the MLPs of a searched flow are in bfloat16, which has 8. Sums are
+#   in single precision, and so are codes, spectra and activations. The key `precision: single` of the profile does without;
+#   {doc}`08_comparison` compares the two.
 #
 # ## What is left
 #
-# The note flows are small: a weight is used for a handful of codes only, and the time goes into fetching it (DDS-2), or into the
+# On the CPU: the note flows are small: a weight is used for a handful of codes only, and the time goes into fetching it (DDS-2), or into the
 # passes that are left, and into gathering bins in the order of the permutation (DDS-1, and training). To give every thread some of the
 # flows with all of their operations, instead of its share of each operation, was tried and brought nothing. Neither did large memory pages.
 # The products of a stack as grouped convolutions took longer.
 #
-# A compiler can fuse what is left between the products. The key `compiled` of a flow's training leaves that to `torch.compile`, and the table
-# below compares the two. It is off in the `laptop` profile. There the flows are trained side by side, each on one thread; on one
-# thread a step became no faster, and compiling takes its time.
+# A compiler can fuse what is left between the products of a coupling. The key `compiled` of a flow's training leaves that to `torch.compile`, and the
+# tables below compare the two. It is off in the `laptop` profile. There the flows are trained side by side, each on one thread; on one
+# thread a step became no faster, and compiling takes its time. In the `paper` profile it is on.
+#
+# On the GPU everything but the largest products is small. The limit is that of a product of 8192 × 8192 × 8192; those of DDS-3 at the paper's
+# size have 1200 rows, and a training batch has 512. Between them are passes over what they computed. DDS-1 is nearly all passes. Its table
+# row was made before it kept, on a GPU, what the gradient needs; it decoded twice.
 
 # %% [markdown]
 # ## Other libraries
 #
 # The same work by libraries for flows and for NMF. They have no stacks, so a flow for every note is a loop. Pairs are
-# measured in turn; a ratio above 1 says that ours is faster.
+# measured in turn; a ratio above 1 says that ours is faster. On the CPU:
+
 
 # %% tags=["hide-input"]
-peers = pd.DataFrame(CPU["peers"])
-
-
 def ratio(row) -> str:
     if not row["reached"]:
         return f"> {row['ratio']:.0f} (not reached)"
@@ -155,18 +183,32 @@ def ratio(row) -> str:
     return f"{row['ratio']:.1f} [{low:.1f}, {high:.1f}]"
 
 
-shown = pd.DataFrame(
-    {
-        "work": peers["work"],
-        "ours, ms": peers["ours_ms"].map("{:.0f}".format),
-        "library": peers["peer"],
-        "its ms": peers["peer_ms"].map("{:.0f}".format),
-        "ratio": peers.apply(ratio, axis=1),
-    }
-)
-shown.set_index(["work", "library"])
+def against_peers(result):
+    """The table of a machine."""
+    peers = pd.DataFrame(result["peers"])
+    return pd.DataFrame(
+        {
+            "work": peers["work"],
+            "ours, ms": peers["ours_ms"].map("{:.0f}".format),
+            "library": peers["peer"],
+            "its ms": peers["peer_ms"].map("{:.0f}".format),
+            "ratio": peers.apply(ratio, axis=1),
+        }
+    ).set_index(["work", "library"])
+
+
+against_peers(CPU)
 
 # %% [markdown]
+# On the GPU, where nothing was recorded here, so that each pays for its launches:
+
+# %% tags=["hide-input"]
+against_peers(GPU)
+
+# %% [markdown]
+# A loop over 60 small flows is what a GPU likes least. For a single Glow of the `laptop` profile ours takes as long as others to train, or longer: its
+# triangles and hand-written gradients are more launches. Recorded, as in `train`, the step takes as long as the table further up says.
+#
 # *Ours, compiled* is the same stack, fused by `torch.compile`. FrEIA has no dense mixing that is learnt. Its fixed one is inverted
 # once, as our frozen one is, and its training has less to do. NMF is measured until the distance is what our search ends with, or until a peer has taken many times as long. The
 # others multiply $\mathbf{H}$ by a ratio (mu), or go coordinate by coordinate (cd).
@@ -360,28 +402,42 @@ assert A_long.shape == whole.A.shape
 # %% [markdown]
 # ## At the paper's size
 #
-# What whole searches of 500 frames, about 25 chords, and an epoch of training on 60 000 frames, would take with the `paper`
-# profile. These are **estimates**, from counted operations: the CPU at its limit, and a GPU that is *assumed* to do
-# 50 · 10¹² operations a second and to move 2 · 10¹² bytes. Where rows of a GPU have been measured, they are above.
+# What whole searches of 500 frames, about 25 chords, and an epoch of training on 60 000 frames, take with the `paper`
+# profile. On the CPU it is an **estimate**: counted operations at the limit of the machine. On the GPU it is the time of an
+# iteration or of a training step, from the table above, times their number; what is done once is not in it.
 
 # %%
-jobs = pd.DataFrame(CPU["paper_jobs"])
+jobs = pd.DataFrame(CPU["paper_jobs"]).set_index("name")
+measured_rate = {  # operations a second, by the first word of the row
+    row["name"].split()[0]: 1000 * row["operations"] / row["ms"]
+    for row in GPU["rows"]
+    if row["size"] == "paper"
+}
 
 
-def estimate(gflops, gbytes):
-    seconds = np.maximum(jobs["operations"] / gflops, jobs["bytes"] / gbytes) / 1e9
-    return seconds.map(lambda s: f"{s:.2g} s" if s < 600 else f"{s / 3600:.2g} h")
+def readable(seconds):
+    return f"{seconds:.2g} s" if seconds < 600 else f"{seconds / 3600:.2g} h"
 
 
-jobs["10¹² operations"] = (jobs["operations"] / 1e12).map("{:.3g}".format)
-jobs["CPU, at least"] = estimate(limits["gflops"], limits["gbytes"])
-jobs["GPU, assumed"] = estimate(50_000, 2_000)
-jobs.set_index("name").drop(columns=["operations", "bytes"])
+rates = CPU["limits"]
+on_gpu = jobs.operations / jobs.index.str.split(",").str[0].map(measured_rate)
+moving, computing = jobs.bytes / rates["gbytes"], jobs.operations / rates["gflops"]
+pd.DataFrame(
+    {
+        "10¹² operations": (jobs.operations / 1e12).map(three_digits),
+        "CPU, at least": (np.maximum(moving, computing) / 1e9).map(readable),
+        "GPU": on_gpu.map(readable),
+    }
+)
+
+# %% [markdown]
+# {doc}`08_comparison` has such searches and trainings, and what they found.
 
 # %% [markdown]
 # ## What was learnt
 #
 # * The large products are near the limit. What is farthest from it is small: many flows with few codes each.
 # * How the passes between products are made decides the speed of small flows.
+# * On a GPU the paper's size is a matter of seconds for a search, and of seconds for an epoch.
 # * A faster fit has to be judged by what it attributes, and not by its cost.
 # * Where the activations start decides more than how often they are updated.

@@ -27,6 +27,7 @@ maps_root = ""  # real MAPS in place of the rendered corpus
 device = "auto"  # CUDA where there is one, else the CPU
 
 # %%
+import json
 import tempfile
 from itertools import product
 from pathlib import Path
@@ -35,7 +36,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from ddslib import counts, plots
-from ddslib.config import load_profile
+from ddslib.config import PROFILES, load_profile
 from ddslib.experiment import METHODS, Workspace
 from ddslib.sweeps import attempt, collect, read_grid
 
@@ -126,8 +127,8 @@ cells = [
 print(f"{len(cells)} rows")
 
 # %% [markdown]
-# No GPU has run them yet. So what follows are **estimates**: operations and bytes are counted, as in {doc}`speed`, and a GPU
-# is *assumed* to do $50 \cdot 10^{12}$ operations a second and to move $2 \cdot 10^{12}$ bytes. How many frames 50 chords have,
+# They have not been run. So what follows are **estimates**: operations are counted, as in {doc}`speed`, and are done at
+# the rate that was measured there, on one GPU at the paper's size, for an iteration of the method or a training step of the flow. How many frames 50 chords have,
 # and how much training data there is, is taken from this profile's, in proportion.
 
 # %%
@@ -151,13 +152,21 @@ def training_work(size, kind):
     return getattr(setup, kind).epochs * counts.epoch(setup, kind, M)
 
 
-def gpu_seconds(work):
-    return max(work.operations / 50e12, work.bytes / 2e12)
-
-
+measured = json.loads((PROFILES.parent / "results" / "bench-cuda.json").read_text())
+rate = {  # operations a second, by the first word of the row
+    row["name"].split()[0]: 1000 * row["operations"] / row["ms"]
+    for row in measured["rows"]
+    if row["size"] == "paper"
+}
+TRAININGS = {"note_flows": "RealNVP", "conditional_flow": "Glow"}
+print(f"{measured['device']}, 10¹² operations a second:")
+print({name: round(reached / 1e12) for name, reached in rate.items()})
 rows = pd.DataFrame(
     [
-        (method, gpu_seconds(search_work(size, method, C)))
+        (
+            method,
+            search_work(size, method, C).operations / rate[plots.METHOD_NAMES[method]],
+        )
         for size, _, _, method, C in cells
     ],
     columns=["method", "seconds"],
@@ -166,9 +175,9 @@ rehearsed = (
     2 * rows.seconds.sum()
 )  # a row for F needs a search on the validation piano too
 trainings = [
-    gpu_seconds(training_work(size, kind))
+    training_work(size, kind).operations / rate[name]
     for size in ("paper", "paper-512")
-    for kind in ("note_flows", "conditional_flow")
+    for kind, name in TRAININGS.items()
     for _ in range(2)  # with all pianos, and without the validation piano's family
 ]
 print(
@@ -207,8 +216,8 @@ ax.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# A flow is trained on one GPU, so the longest training sets a floor that more GPUs do not lower. A real GPU will be slower than
-# this, since small products do not reach its rate.
+# A flow is trained on one GPU, so the longest training sets a floor that more GPUs do not lower. The narrower flows of `paper-512`
+# will not reach the measured rate, and what is done once, such as recording, is not in it.
 #
 # What this machine has measured, for comparison: the seconds of the searches of {doc}`08_comparison`.
 
