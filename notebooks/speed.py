@@ -32,6 +32,7 @@ chords = 3  # of the validation piano, for the last section
 
 # %%
 import json
+import math
 import time
 from dataclasses import replace
 
@@ -270,46 +271,82 @@ class Watched:
 # One more candidate starts better. With `start: fitted`, $\mathbf{H}$ is first fitted to the modes of the codes as if they were the entries of
 # NMF; the modes are decoded once. A search that starts at random has to find out with codes at their modes which notes sound, and
 # meanwhile moves the codes. The time that the fitting takes counts.
+#
+# And one takes other steps. With its codes fixed, DDS is NMF with few entries, and for that there are *accelerated* updates: a gradient
+# step of a safe length, $1 / \|\mathbf{W}^\top\mathbf{W}\|$, from a point a little ahead, then the positive part
+# ([Beck and Teboulle 2009](https://doi.org/10.1137/080716542)). They clamp $\mathbf{H}$, as NMF's rule does. So there is a search with the usual
+# steps and that rule, too, to tell the two changes apart.
 
 
 # %%
-def watched_search(times, iterations, start="random"):
-    """A search, and its diary."""
+def watched_search(times, iterations, **changes):
+    """The costs of a search, and its diary."""
     dictionary = Watched(workspace.dictionary(experiment), times)
     draws = torch.Generator(workspace.device).manual_seed(profile.seed)
-    search = replace(fit, iterations=iterations, start=start)
-    return decompose(X, dictionary, search, generator=draws), dictionary.diary
+    search = replace(fit, iterations=iterations, **changes)
+    return decompose(X, dictionary, search, generator=draws).cost, dictionary.diary
+
+
+def accelerated_search(times, decodings):
+    """The same with accelerated updates of the activations."""
+    dictionary = Watched(workspace.dictionary(experiment), 1)
+    draws = torch.Generator(workspace.device).manual_seed(profile.seed)
+    H, direction, costs = dictionary.start(X, draws), torch.ones_like(X[:, :1]), []
+    adam = torch.optim.Adam([dictionary.codes], lr=fit.step_size)
+    for _ in range(decodings):
+        dictionary.refresh()
+        for _ in range(3):  # power iteration, from where the last one ended
+            direction = dictionary.mix(dictionary.correlate(direction))
+            curvature = direction.norm()
+            direction = direction / curvature
+        ahead, momentum = H, 1.0
+        for _ in range(times):
+            slope = dictionary.correlate(dictionary.mix(ahead) - X)
+            stepped = (ahead - slope / (1.02 * curvature)).clamp(min=0)
+            following = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
+            ahead = stepped + (momentum - 1) / following * (stepped - H)
+            H, momentum = stepped, following
+        residual = dictionary.mix(H) - X
+        distance, penalty = residual.norm(), dictionary.penalty(H).value
+        costs.append(float(distance + fit.likelihood_weight * penalty))
+        dictionary.codes.grad = dictionary.pull_back(
+            residual / distance, H, fit.likelihood_weight
+        )
+        adam.step()
+    return np.array(costs), dictionary.diary
 
 
 watched_search(1, 1)
-curves = {}
 allowed = fit.iterations // 2
-CONTENDERS = {
-    "1 update": (1, "random"),
-    "2 updates": (2, "random"),
-    "5 updates": (5, "random"),
-    "1 update, fitted start": (1, "fitted"),
+TIMES = {"5 updates": 5}  # others are watched at every decoding
+searches = {
+    "1 update": watched_search(1, allowed),
+    "5 updates": watched_search(5, 5 * allowed),
+    "fitted start": watched_search(1, allowed, start="fitted"),
+    "1 update, clamped": watched_search(1, allowed, positivity="projection"),
+    "3 accelerated updates": accelerated_search(3, allowed),
 }
-for name, (times, start) in CONTENDERS.items():
-    result, diary = watched_search(times, allowed * times, start)
+curves = {}
+for name, (costs, diary) in searches.items():
     seconds, psa, precision = np.array(diary).T
     curves[name] = {
         "seconds": seconds,
-        "cost J": result.cost.numpy(),
+        "cost J": np.asarray(costs),
         "PSA": psa,
         "average precision": precision,
     }
     last = {what: values[-1] for what, values in curves[name].items()}
-    print(f"{name + ',':23} {allowed} decodings: cost {last['cost J']:.3g}, ", end="")
+    print(f"{name + ',':22} {allowed} decodings: cost {last['cost J']:.3g}, ", end="")
     print(f"PSA {last['PSA']:.3f}, average precision {last['average precision']:.3f}")
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Cost, PSA and average precision against time, for 1, 2 and 5 updates of the activations for one decoding, and for 1 update from a fitted start.", "name": "fig-updates"}, "image": {"alt": "Three panels over seconds with a curve for each candidate: the cost, on a logarithmic axis; PSA; average precision."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Cost, PSA and average precision against time, for several ways to update the activations.", "name": "fig-updates"}, "image": {"alt": "Three panels over seconds with a curve for each candidate: the cost, on a logarithmic axis; PSA; average precision."}}
 figure, axes = plt.subplots(1, 3, figsize=(11, 3))
 LINES = (
     (plots.INK, "-"),
     (plots.WRONG, "-"),
-    (plots.RIGHT, "-"),
     (plots.INK, ":"),
+    (plots.RIGHT, ":"),
+    (plots.RIGHT, "-"),
 )
 for (label, curve), (colour, line) in zip(curves.items(), LINES, strict=True):
     for ax, name in zip(axes, ("cost J", "PSA", "average precision"), strict=True):
@@ -320,6 +357,7 @@ figure.legend(
     *axes[0].get_legend_handles_labels(),
     loc="outside upper center",
     ncols=len(curves),
+    fontsize="small",
     frameon=False,
 )
 plt.show()
@@ -328,10 +366,9 @@ plt.show()
 usual, *others = curves
 target = curves[usual]["cost J"].min()
 for name in others:
-    times, _ = CONTENDERS[name]
     below = np.flatnonzero(curves[name]["cost J"] <= target)
     if len(below):
-        decodings = below[0] // times + 1
+        decodings = below[0] // TIMES.get(name, 1) + 1
         print(f"{name}: that cost after {decodings} of {allowed} decodings")
     else:
         print(f"{name}: that cost is never reached")
@@ -340,8 +377,9 @@ for name in others:
         print(f"  at the end {measure} {change:+.3f}")
 
 # %% [markdown]
-# Read the last lines together: a setting is worth having only if neither measure suffers. In the `laptop` profile, with more updates
-# the cost is reached after fewer decodings, but average precision ends lower. The fitted start raises both measures by much, although
+# Read the last lines together: a setting is worth having only if neither measure suffers. In the `laptop` profile, with five updates
+# the cost is reached after fewer decodings, but average precision ends lower. Accelerated updates end with the lowest cost. They do better
+# than clamped steps in both measures; but against the usual steps PSA suffers, as it does from clamping. The fitted start raises both measures by much, although
 # its cost ends higher. Does it do so in the other searches? Again with half of the profile's iterations:
 
 
