@@ -36,9 +36,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from ddslib import complexity, plots
+from ddslib import complexity, machine, plots
 from ddslib.config import load_profile
-from ddslib.decomposition import decompose
+from ddslib.decomposition import Search
 from ddslib.experiment import Workspace
 
 plots.use_style()
@@ -260,16 +260,12 @@ own = replace(
 )
 
 
-def iteration_seconds(method, dictionary, few=2, many=6):
-    """Of one iteration: the difference between a longer and a shorter search."""
-    fit = getattr(profile, method)
-    times = [
-        min(
-            decompose(X, dictionary, replace(fit, iterations=n)).seconds for _ in range(3)
-        )
-        for n in (few, many)
-    ]
-    return (times[1] - times[0]) / (many - few)
+def iteration_seconds(method, dictionary):
+    """Of one iteration: the fastest of a few, after some that pay for what is done once."""
+    search = Search(X, dictionary, getattr(profile, method))
+    for _ in range(4):
+        search.iterate()
+    return min(machine.seconds(search.iterate, workspace.device) for _ in range(8))
 
 
 stored = [1000 << doubling for doubling in range(growth.doublings + 1)]
