@@ -131,7 +131,7 @@ MAKERS = {"nmf": _nmf, "dds1": _dds1, "dds2": _shared("note_flows"), "dds3": _sh
 def searched_flow(kind: str, size: Size, device: torch.device) -> training.Flow:
     """Frozen, and on a GPU in mixed precision."""
     flow = flow_of(kind, size, device).freeze()
-    return flow.lower() if device.type == "cuda" else flow
+    return flow.to_mixed_precision() if device.type == "cuda" else flow
 
 
 def flow_of(kind: str, size: Size, device: torch.device) -> training.Flow:

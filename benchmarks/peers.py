@@ -249,7 +249,8 @@ def _row(work: str, ours_ms: float, library: str, peer_ms: float, ratios: list[f
 def nmf_rows(size: Size, device: torch.device) -> Iterator[dict]:
     """Time until the distance to X is what ours ends with; a peer that never gets there gives a lower bound."""
     samples, X = _notes_and_mixture(size)
-    dictionary = SampleDictionary(samples, torch.arange(len(samples)) % size.sources, size.sources, device)
+    sources = torch.arange(len(samples)) % size.sources
+    dictionary = SampleDictionary(samples, sources, size.sources, device, resident=device.type == "cuda")
     X = X.to(device)
     ours = decompose(X, dictionary, size.profile.nmf)
     target = float(ours.distance[-1])

@@ -207,7 +207,9 @@ class Profile:
 
     name: str
     seed: Annotated[int, Field(ge=0)]
-    precision: Literal["single", "mixed"]  # on a GPU: see `ddslib.cuda.tensor_cores` and `ddslib.flows.Flow.lower`
+    precision: Literal[
+        "single", "mixed"
+    ]  # on a GPU: see `ddslib.cuda.tensor_cores` and `ddslib.flows.Flow.to_mixed_precision`
     front_end: FrontEnd
     pitches: Pitches
     rendering: Rendering

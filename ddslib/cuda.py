@@ -23,7 +23,7 @@ def tensor_cores(used: bool) -> Iterator[None]:
 
 
 def adam(variables: Iterable[Tensor], step_size: float) -> torch.optim.Adam:
-    """On a GPU its step size is a tensor too, which a recorded step reads anew."""
+    """Adam whose step size is, on a GPU, a tensor, so that a recorded step sees it change."""
     variables = list(variables)
     device = variables[0].device
     if device.type != "cuda":

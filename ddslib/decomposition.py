@@ -102,10 +102,10 @@ class Search:
 
     def iterate(self) -> bool:
         """Step H, then the codes; whether the search is over.  Raises `InputError` as `decompose` does."""
-        if self._codes is None:  # NMF has few and large kernels, and its samples may have to come from the CPU
-            self._descend()
-        else:
+        if self._dictionary.recordable:
             self._recorder(self._descend)
+        else:
+            self._descend()
         costs = _finite(self._costs.tolist(), len(self._history))
         self._history.append((*costs, self._schedule.step_size))
         if self._schedule.is_lowest(costs[0]):
@@ -114,7 +114,7 @@ class Search:
         return self._schedule.is_over(costs[0])
 
     def result(self) -> Decomposition:
-        """The iterate of lowest cost so far; the dictionary is left in its state."""
+        """The iterate of lowest cost so far, after one at least; the dictionary is left in its state."""
         H, codes = self._lowest.variables
         if codes is not None:
             self._dictionary.codes.copy_(codes)
@@ -252,5 +252,5 @@ class _Schedule:
             self._worse = 0
             self.step_size /= 2
             for group in self._groups:
-                group["lr"] /= 2
+                group["lr"] /= 2  # in place, so that a recorded step sees it
         return converged or self._stuck > PATIENCE_STUCK

@@ -32,6 +32,7 @@ class Dictionary(ABC):
     """
 
     codes: Tensor | None = None
+    recordable = True  # whether its work can be recorded, see `ddslib.cuda.Recorder`
 
     @abstractmethod
     def start(self, X: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -78,6 +79,7 @@ class SampleDictionary(Dictionary):
     """
 
     BLOCK = 2048  # rows at a time: what is made of them fits the caches
+    recordable = False  # samples may have to come from the CPU
 
     def __init__(
         self,

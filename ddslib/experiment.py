@@ -195,7 +195,7 @@ class Workspace:
         (needed,) = self.flows_of(experiment)
         flow = self.flow(*needed).flow
         if self._mixed:
-            flow.lower()
+            flow.to_mixed_precision()
         if experiment.method == "dds1":
             return FrameDictionary(flow, self.snippet(experiment).X.shape[1], fit.log_determinant)
         return SharedDictionary(flow, fit.components, fit.log_determinant)

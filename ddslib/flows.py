@@ -177,13 +177,16 @@ class Coupling(Layer):
         self._couple = compiled(couple)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self._couple(x, self.a, self.b, *self._network())
+        return self._couple(x, *self._network())
 
     def inverse(self, y: Tensor) -> Tensor:
-        return uncouple(y, self.a, self.b, *self._network())
+        return uncouple(y, *self._network())
 
-    def _network(self) -> tuple[list[Tensor], list[Tensor], Activation]:
-        return list(self.mlp.weights), list(self.mlp.biases), self.activation
+    def _network(self) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor], Activation]:
+        """Views of all weights: torch.compile takes the shapes of parameters for constant, but stacks shrink."""
+        a, b = self.a.view_as(self.a), self.b.view_as(self.b)
+        weights, biases = ([layer.view_as(layer) for layer in part] for part in (self.mlp.weights, self.mlp.biases))
+        return a, b, weights, biases, self.activation
 
 
 class AffineMap:
@@ -279,8 +282,8 @@ class Flow(nn.Module, ABC):
             coupling.fuse()
         return self
 
-    def lower(self) -> Self:
-        """Compute the MLPs in bfloat16, which a GPU does several times as fast; for a flow that is trained."""
+    def to_mixed_precision(self) -> Self:
+        """Compute the MLPs in bfloat16, which a GPU does several times as fast; for a flow whose training is over."""
         for coupling in self._couplings():
             coupling.mlp.to(torch.bfloat16)
         return self

@@ -65,6 +65,8 @@ class Compiled:
     def __call__(self, *arguments: Any) -> Any:
         try:
             return self._fused(*arguments)
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             logger.warning("going on without torch.compile: %s", str(error).partition("\n")[0])
             self._fused = self._function
@@ -105,7 +107,7 @@ def lu_product(x: Tensor, factors: Tensor, sign: Tensor) -> Tensor:
 
 
 class _LUProduct(torch.autograd.Function):
-    """Strip by strip, so that most of a triangle's zeros are not multiplied.
+    """Strip by strip, so that on a CPU most of a triangle's zeros are not multiplied.
 
     What is stored of L beyond a strip's diagonal block, and of U before it, is never looked at.
     """

@@ -217,14 +217,14 @@ class _Run:
     def epoch(self) -> None:
         """Go through the training frames once, validate, keep what got better, drop what is done."""
         begun = time.perf_counter()
-        orders = self.data.epoch(self.active, self.recipe.batch, self.order)
+        batches = self.data.epoch(self.active, self.recipe.batch, self.order)
         losses, entropy = 0, 0
-        for rows in orders:
+        for rows in batches:
             found = self._step(rows)
             losses, entropy = losses + found[0], entropy + found[1]
-        self._note("training", losses / len(orders))
+        self._note("training", losses / len(batches))
         if self.classifier:
-            self.history["classifier"].append(entropy[None].cpu() / len(orders))
+            self.history["classifier"].append(entropy[None].cpu() / len(batches))
         self._select(self._validate())
         self.seconds += time.perf_counter() - begun
 
@@ -249,7 +249,7 @@ class _Run:
         return sources
 
     def _descend(self, x: Tensor, sources: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | float]:
-        """`_step`, once it is known on what: all of it is work for the device alone."""
+        """The part of `_step` that can be recorded: it runs on the device alone."""
         if self.recipe.noise:
             x += self.recipe.noise * torch.randn(x.shape, generator=self.noise, device=self.device)
         entropy = 0.0

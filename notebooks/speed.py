@@ -19,7 +19,7 @@
 # **You need:** the methods, from {doc}`02_nmf` to {doc}`07_dds3`. **You will see:** every method against the machine's own
 # limit, on a CPU and on a GPU, other libraries on the same work, and what several updates of the activations for one decoding do.
 #
-# The measurements were made by `make bench`, once on each machine, and are kept in the folder `results`. The sections from *Seconds, not iterations* on
+# The measurements were made by `make bench`, once on each machine, and are kept in the folder `results`. *Seconds, not iterations* and *Long recordings*
 # compute anew.
 
 # %% tags=["parameters"]
@@ -28,7 +28,7 @@ settings = {}  # single keys of the profile, such as {"dds3.components": 3}
 work_dir = "../work/laptop"  # where everything computed is kept
 maps_root = ""  # real MAPS in place of the rendered corpus
 device = "auto"  # CUDA where there is one, else the CPU
-chords = 3  # of the validation piano, for the last section
+chords = 3  # of the validation piano, for the sections that compute
 
 # %%
 import json
@@ -73,6 +73,7 @@ for result in (CPU, GPU):
 # the rates were measured than a moment later, when the work was.)
 #
 # Memory is what was in use at most beyond what was before; where memory is used again that had been in use, it is next to nothing.
+# `smoke` is the profile of the tests, one octave; `laptop` is the book's;
 # `paper widths`, on a CPU, are the layers of the paper's size, with a quarter of its flow steps, of its frames and of its
 # components, and with smaller batches.
 
@@ -90,7 +91,7 @@ def against_the_limit(result):
         {
             "what": rows["name"],
             "size": rows["size"],
-            "ms": rows["ms"].map("{:.1f}".format),
+            "ms": rows["ms"].map(three_digits),
             "10⁹ operations": (rows["operations"] / 1e9).map(three_digits),
             "MB": (rows["bytes"] / 1e6).map("{:.0f}".format),
             "fraction of the limit": rows["fraction"].map("{:.2f}".format),
@@ -102,7 +103,8 @@ def against_the_limit(result):
 against_the_limit(CPU)
 
 # %% [markdown]
-# On the GPU the paper's size is whole:
+# On the GPU the paper's size is whole. Its fractions are a rough guide: NMF and training round their factors to TF32, whose products run at
+# about half of the rate of those in bfloat16, and weights in bfloat16 are counted as if they had 4 bytes.
 
 # %% tags=["hide-input"]
 against_the_limit(GPU)
@@ -143,15 +145,15 @@ plt.show()
 # * **Once is enough.** An iteration decodes once, and goes back once. The graph of the decoding waits for the gradient.
 # * **In closed form.** The prior's gradient is $\mathbf{z}$ over its number of dimensions; the gradient of the distance is the residual over its norm.
 # * **Folded.** A frozen flow has one matrix where a trained one has ActNorm and two triangles.
-# * **Few zeros.** In training a mixing is two triangles. They are multiplied strip by strip, without most of their zeros.
+# * **Few zeros.** In training a mixing is two triangles. On a CPU they are multiplied strip by strip, without most of their zeros.
 # * **In few passes.** For small flows the products are not the problem, but the many passes between them. A coupling
 #   works in place, keeps little for its gradient, and takes $\tanh$ and $\exp$ from functions that are
 #   several times as fast: $\tanh x = 2\sigma(2x) - 1$, and powers of two.
 # * **In the caches.** DDS-1 has many codes. It goes through them note by note, so that what it computes does not travel to memory.
-# * **Recorded.** On a GPU the many small operations of an iteration take longer to launch than to run. So an iteration of a search, and a
-#   training step, are recorded once and then replayed. Nothing in them may look at a value.
-# * **Rounded.** On a GPU the factors of products are rounded to 10 bits, and the MLPs of a searched flow are in bfloat16, which has 8. Sums are
-#   in single precision, and so are codes, spectra and activations. The key `precision: single` of the profile does without;
+# * **Recorded.** On a GPU the many small operations of an iteration take longer to launch than to run. So an iteration of DDS, and a
+#   training step, are recorded once and then replayed. Nothing in them may depend on a number that the CPU has to read.
+# * **Rounded.** On a GPU the factors of products are rounded to 10 bits (TF32), and the MLPs of a searched flow are in bfloat16, which has 7. Sums are
+#   in single precision, and so are codes, spectra and $\mathbf{H}$. The key `precision: single` of the profile does without;
 #   {doc}`08_comparison` compares the two.
 #
 # ## What is left
@@ -166,8 +168,8 @@ plt.show()
 # thread a step became no faster, and compiling takes its time. In the `paper` profile it is on.
 #
 # On the GPU everything but the largest products is small. The limit is that of a product of 8192 × 8192 × 8192; those of DDS-3 at the paper's
-# size have 1200 rows, and a training batch has 512. Between them are passes over what they computed. DDS-1 is nearly all passes. Its table
-# row was made before it kept, on a GPU, what the gradient needs; it decoded twice.
+# size have 1200 rows, and a training batch has 512. Between them are passes over what they computed. The products of DDS-1 would take a few hundredths
+# of its time. Its row was made before it kept, on a GPU, what the gradient needs; it decoded twice.
 
 # %% [markdown]
 # ## Other libraries
@@ -201,7 +203,8 @@ def against_peers(result):
 against_peers(CPU)
 
 # %% [markdown]
-# On the GPU, where nothing was recorded here, so that each pays for its launches:
+# On the GPU. Here nothing was recorded, so each pays for its launches. In the last rows our NMF fetched its samples from the CPU in every
+# iteration, and scikit-learn ran on the CPU.
 
 # %% tags=["hide-input"]
 against_peers(GPU)
@@ -233,6 +236,8 @@ print(f"{experiment.instrument}, {experiment.chords} chords, {X.shape[1]} frames
 
 class Watched:
     """A dictionary that is decoded only now and then, and keeps a diary."""
+
+    recordable = False  # on a GPU: what it notes would be noted once
 
     def __init__(self, dictionary, times):
         self._dictionary, self._times, self.diary = dictionary, times, []
@@ -454,7 +459,7 @@ measured_rate = {  # operations a second, by the first word of the row
 
 
 def readable(seconds):
-    return f"{seconds:.2g} s" if seconds < 600 else f"{seconds / 3600:.2g} h"
+    return f"{three_digits(seconds)} s" if seconds < 600 else f"{seconds / 3600:.2g} h"
 
 
 rates = CPU["limits"]
@@ -474,8 +479,9 @@ pd.DataFrame(
 # %% [markdown]
 # ## What was learnt
 #
-# * The large products are near the limit. What is farthest from it is small: many flows with few codes each.
+# * On the CPU the large products are near the limit, and farthest from it are many flows with few codes each. On the GPU nothing is
+#   near it; best is DDS-3 at the paper's size.
 # * How the passes between products are made decides the speed of small flows.
-# * On a GPU the paper's size is a matter of seconds for a search, and of seconds for an epoch.
+# * On a GPU a search at the paper's size takes seconds, and so does an epoch of training.
 # * A faster fit has to be judged by what it attributes, and not by its cost.
 # * Where the activations start decides more than how often they are updated.

@@ -171,9 +171,8 @@ rows = pd.DataFrame(
     ],
     columns=["method", "seconds"],
 )
-rehearsed = (
-    2 * rows.seconds.sum()
-)  # a row for F needs a search on the validation piano too
+# A row for F needs a search on the validation piano too.
+searching = 2 * rows.seconds.sum()
 trainings = [
     training_work(size, kind).operations / rate[name]
     for size in ("paper", "paper-512")
@@ -193,7 +192,7 @@ print(f"the longest {max(trainings) / 3600:.1f} h")
 estimates = {}
 for gpus in (1, 8, 64):
     train = max(sum(trainings) / gpus, max(trainings))
-    search = max(rehearsed / gpus, rows.seconds.max())
+    search = max(searching / gpus, rows.seconds.max())
     estimates[gpus] = {"training, h": train / 3600, "searches, h": search / 3600}
 estimates = pd.DataFrame(estimates).T.rename_axis("GPUs")
 estimates["all, h"] = estimates.sum(axis=1)
@@ -217,7 +216,8 @@ plt.show()
 
 # %% [markdown]
 # A flow is trained on one GPU, so the longest training sets a floor that more GPUs do not lower. The narrower flows of `paper-512`
-# will not reach the measured rate, and what is done once, such as recording, is not in it.
+# and searches with fewer entries will not reach the
+# measured rate, DDS-1 decoded twice when its rate was measured, and what is done once, such as recording, is not counted.
 #
 # What this machine has measured, for comparison: the seconds of the searches of {doc}`08_comparison`.
 

@@ -267,7 +267,7 @@ def test_mixed_precision_finds_nearly_the_same(method, mixture):
     found = []
     for mixed in (False, True):
         flow, draws = build().cuda(), torch.Generator("cuda").manual_seed(2)
-        dictionary = dictionary_of(flow.lower() if mixed else flow)
+        dictionary = dictionary_of(flow.to_mixed_precision() if mixed else flow)
         with tensor_cores(mixed):
             found.append(decomposition.decompose(mixture.cuda(), dictionary, FIT, generator=draws))
     assert found[1].cost.numpy() == pytest.approx(found[0].cost.numpy(), rel=0.02)

@@ -191,20 +191,22 @@ def test_a_frozen_flow_in_single_precision_decodes_as_well_as_one_that_is_not_fr
 
 
 @each_flow
-def test_a_lowered_flow_computes_nearly_the_same_with_codes_and_spectra_in_single_precision(build, generator):
+def test_a_flow_in_mixed_precision_computes_nearly_the_same_with_codes_and_spectra_in_single_precision(
+    build, generator
+):
     flow = build(generator).float().freeze()
     codes = normal(generator, flow.n_sources, 50, flow.code_dimensions).float().requires_grad_()
-    lowered = deepcopy(flow).lower()
+    mixed = deepcopy(flow).to_mixed_precision()
 
     def outcomes(flow):
         spectra = flow.decode(codes)
         (gradient,) = torch.autograd.grad(spectra.square().sum(), codes)
         return spectra, gradient, flow.log_det(spectra.detach())
 
-    for exact, found in zip(outcomes(flow), outcomes(lowered), strict=True):
+    for exact, found in zip(outcomes(flow), outcomes(mixed), strict=True):
         assert found.dtype == torch.float32
         assert 1e-5 < ((found - exact).abs() / exact.abs()).median() < 0.02  # 8 bits are exact to 0.004
-    assert lowered.like.dtype == torch.float32
+    assert mixed.like.dtype == torch.float32
 
 
 def test_a_frozen_glow_still_maps_forwards(generator):
