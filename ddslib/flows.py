@@ -183,10 +183,7 @@ class Coupling(Layer):
         return uncouple(y, *self._network())
 
     def _network(self) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor], Activation]:
-        """Views of all weights: torch.compile takes the shapes of parameters for constant, but stacks shrink."""
-        a, b = self.a.view_as(self.a), self.b.view_as(self.b)
-        weights, biases = ([layer.view_as(layer) for layer in part] for part in (self.mlp.weights, self.mlp.biases))
-        return a, b, weights, biases, self.activation
+        return self.a, self.b, list(self.mlp.weights), list(self.mlp.biases), self.activation
 
 
 class AffineMap:

@@ -19,7 +19,7 @@ from types import EllipsisType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
@@ -64,13 +64,20 @@ class Compiled:
 
     def __call__(self, *arguments: Any) -> Any:
         try:
-            return self._fused(*arguments)
+            return self._fused(*map(_as_view, arguments))
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
             logger.warning("going on without torch.compile: %s", str(error).partition("\n")[0])
             self._fused = self._function
             return self._function(*arguments)
+
+
+def _as_view(argument: Any) -> Any:
+    """Not the parameter itself, whose shape torch.compile takes for constant, although stacks shrink."""
+    if isinstance(argument, list):
+        return [_as_view(part) for part in argument]
+    return argument.view_as(argument) if isinstance(argument, nn.Parameter) else argument
 
 
 compiled = cache(Compiled)  # once for all who ask, since it takes seconds

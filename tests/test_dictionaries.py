@@ -327,7 +327,7 @@ def test_what_is_kept_for_the_gradient_grows_with_the_codes(generator):
     few, many = (FrameDictionary(deepcopy(flow), frames, block=N * frames)._bytes_to_keep() for frames in (50, 500))
     steps, hidden, number = 3, 2 * 8, 8  # the last of them the bytes of a number
     assert many - few >= 450 * N * steps * (K + hidden) * number
-    assert many < 11 * few
+    assert 9.5 * few < many < 10.5 * few  # weights, which both have, do not count
 
 
 def test_the_search_for_codes_starts_at_zero_and_for_activations_at_random(kind, generator):
