@@ -532,8 +532,10 @@ plt.show()
 # %% tags=["hide-input"]
 at_paper_size = pd.read_csv(RESULTS / "comparison-paper-short.csv")
 at_paper_size["method"] = at_paper_size["method"].replace(NAMES)
+is_mixed = at_paper_size.device.str.endswith("mixed precision")
+at_paper_size["precision"] = np.where(is_mixed, "mixed", "single")
 columns = ["psa", "average_precision", "sparsity", "relative_error", "seconds"]
-at_paper_size.set_index(["method", "instrument", "device"])[columns].round(3)
+at_paper_size.set_index(["method", "instrument", "precision"])[columns].round(3)
 
 # %% [markdown]
 # One run, one seed: no more than a first look. DDS-3 has the highest PSA here too, and NMF the highest average precision. In PSA, DDS-2 is
@@ -549,7 +551,6 @@ at_paper_size.set_index(["method", "instrument", "device"])[columns].round(3)
 # DDS-3 with the same flow, were searched in single precision instead. What the rounding changes:
 
 # %%
-is_mixed = at_paper_size.device.str.endswith("mixed precision")
 mixed, single = (
     at_paper_size[side].set_index(["method", "instrument"])[columns]
     for side in (is_mixed, ~is_mixed)
