@@ -207,9 +207,7 @@ class Profile:
 
     name: str
     seed: Annotated[int, Field(ge=0)]
-    precision: Literal[
-        "single", "mixed"
-    ]  # on a GPU: see `ddslib.cuda.tensor_cores` and `ddslib.flows.Flow.to_mixed_precision`
+    precision: Literal["single", "mixed"]  # of products on a GPU; on a CPU they are in single precision
     front_end: FrontEnd
     pitches: Pitches
     rendering: Rendering

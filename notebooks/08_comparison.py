@@ -545,7 +545,7 @@ at_paper_size.set_index(["method", "instrument", "precision"])[columns].round(3)
 # takes the released code's steps, which are a thirtieth of those in `laptop`, from a random start. But so does DDS-2, with the same flows, and it
 # arrives. What differs is that in DDS-1 every note has one code of its own in every frame. Why that fails the run does not show. A guess: its cost
 # jumps ({doc}`04_dds1`), and whenever it has been above its lowest for long, the steps are halved. So the search may come to a halt
-# before the activations have grown.
+# before the activations have grown. Nor is a fault of ours ruled out: on a CPU, DDS-1 has not been run at this size.
 #
 # On a GPU products round their factors, and the MLPs of a searched flow are in bfloat16 (*mixed precision*). The last two rows, NMF and
 # DDS-3 with the same flow, were searched in single precision instead. What the rounding changes:
