@@ -17,7 +17,7 @@ from tqdm import tqdm
 import ddslib
 from ddslib import machine
 from ddslib.artefacts import write_text
-from ddslib.cuda import tensor_cores
+from ddslib.precision import tensor_cores
 from ddslib.experiment import resolve_device
 
 from . import methods, peers

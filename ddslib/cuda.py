@@ -1,25 +1,12 @@
 """What makes an NVIDIA GPU fast.  On a CPU none of this does anything."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 WARM_UP = 3  # calls before the recording: in the first ones libraries allocate what they need
-
-
-@contextmanager
-def tensor_cores(used: bool) -> Iterator[None]:
-    """Whether products may round their factors to 10 bits (TF32); sums are in single precision all the same."""
-    products = torch.backends.cuda.matmul
-    before = products.fp32_precision
-    products.fp32_precision = "tf32" if used else "ieee"
-    try:
-        yield
-    finally:
-        products.fp32_precision = before
 
 
 def adam(variables: Iterable[Tensor], step_size: float) -> torch.optim.Adam:

@@ -75,7 +75,7 @@ class SampleDictionary(Dictionary):
 
     `samples` (M, K) holds one entry to a row and may be memory-mapped and larger than memory; it is
     then read block by block.  `sources` (M,) says which of the `n_sources` an entry belongs to.  With
-    ``resident=True`` the samples are moved to `device` whole, once.
+    ``resident=True`` the samples are moved to `device` whole, once.  The factors of products are rounded to `factors`, if given.
     """
 
     BLOCK = 2048  # rows at a time: what is made of them fits the caches
@@ -88,6 +88,7 @@ class SampleDictionary(Dictionary):
         n_sources: int,
         device: torch.device | str = "cpu",
         resident: bool = False,
+        factors: torch.dtype | None = None,
     ):
         self._samples = torch.as_tensor(samples)
         if len(self._samples) != len(sources):
@@ -95,7 +96,7 @@ class SampleDictionary(Dictionary):
         self._device = torch.device(device)
         if resident:
             self._samples = self._samples.to(self._device)
-        self._resident = resident
+        self._resident, self._factors = resident, factors or self._samples.dtype
         self._sources = torch.as_tensor(sources).to(self._device)
         self._n_sources = n_sources
 
@@ -111,14 +112,17 @@ class SampleDictionary(Dictionary):
     def mix(self, H: Tensor) -> Tensor:
         X_hat = _aligned(H.new_zeros(self._samples.shape[1], H.shape[1]))
         for rows, block in self._blocks():
-            X_hat.addmm_(block.T, _aligned(H[rows]))
+            X_hat += self._product(block.T, _aligned(H[rows]))
         return X_hat[:, : H.shape[1]].contiguous()
 
     def correlate(self, G: Tensor) -> Tensor:
         gradient, aligned = G.new_empty(len(self._samples), G.shape[1]), _aligned(G)
         for rows, block in self._blocks():
-            gradient[rows] = (block @ aligned)[:, : G.shape[1]]
+            gradient[rows] = self._product(block, aligned)[:, : G.shape[1]]
         return gradient
+
+    def _product(self, A: Tensor, B: Tensor) -> Tensor:
+        return (A.to(self._factors) @ B.to(self._factors)).to(B.dtype)
 
     def attribute(self, H: Tensor) -> Tensor:
         A = H.new_zeros(self._n_sources, H.shape[1])

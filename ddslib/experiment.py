@@ -21,11 +21,12 @@ from . import __version__, corpus, flows, metrics, training
 from . import frames as frame_sets
 from .artefacts import content_digest, digest, write_text, writing
 from .config import Fit, FrontEnd, InputError, Instruments, Pitches, Profile, Rendering, Training
-from .cuda import fits, tensor_cores
+from .cuda import fits
 from .decomposition import Decomposition, decompose
 from .dictionaries import Dictionary, FrameDictionary, SampleDictionary, SharedDictionary
 from .frames import Frames
 from .maps import Recording, find_recordings
+from .precision import FACTORS, pays, tensor_cores
 from .spectrogram import Snippet, snippet
 from .training import Trained
 
@@ -70,7 +71,8 @@ class Workspace:
         self.profile = profile
         self.folder = Path(folder)
         self.device = resolve_device(device)
-        self._mixed = self.device.type == "cuda" and profile.precision == "mixed"
+        self._mixed = profile.precision == "mixed" and pays(self.device)  # in searches
+        self._trains_mixed = self._mixed and self.device.type == "cuda"
         self.is_rendered = not str(maps_root)
         self.root = self.folder / "corpus" if self.is_rendered else Path(maps_root)
 
@@ -95,16 +97,14 @@ class Workspace:
         if self.is_rendered:
             corpus.render(self.root, self.profile.rendering, self.profile.pitches)
 
-    @property
-    def _arithmetic(self) -> str:
+    def _arithmetic(self, mixed: bool) -> str:
         """Results are the same, up to their last digits, where this is."""
-        return f"{self.device.type}, mixed precision" if self._mixed else self.device.type
+        return f"{self.device.type}, mixed precision" if mixed else self.device.type
 
-    @property
-    def _device_name(self) -> str:
+    def _device_name(self, mixed: bool) -> str:
         if self.device.type != "cuda":
-            return self.device.type
-        return torch.cuda.get_device_name(self.device) + self._arithmetic.removeprefix("cuda")
+            return self._arithmetic(mixed)
+        return torch.cuda.get_device_name(self.device) + self._arithmetic(mixed).removeprefix("cuda")
 
     @property
     def _rendering(self) -> Rendering | None:
@@ -149,11 +149,11 @@ class Workspace:
             validation = frames.validation(self.profile.training, seed)
             checkpoint = path.with_suffix(".checkpoint")
             sources = len(self.profile.pitches.numbers)
-            with tensor_cores(self._mixed):
+            with tensor_cores(self._trains_mixed):
                 trained = training.train(recipe, frames, validation, sources, seed, self.device, checkpoint)
             provenance = {
                 "recipe": asdict(recipe), "frames": frames.content, "seed": seed, "seconds": trained.seconds,
-                "device": self._device_name, "ddslib": __version__, "torch": torch.__version__,
+                "device": self._device_name(self._trains_mixed), "ddslib": __version__, "torch": torch.__version__,
             }  # fmt: skip
             flows.save(trained.flow, path, trained.history, provenance)
             checkpoint.unlink(missing_ok=True)
@@ -164,7 +164,8 @@ class Workspace:
         """Where that flow is kept."""
         split = (self.profile.training.split, self.profile.training.validation_share)
         recipe, frames = getattr(self.profile, kind), self.frames(without).content
-        name = digest(training.REVISION, recipe, split, self.profile.pitches, frames, seed, self._arithmetic)
+        arithmetic = self._arithmetic(self._trains_mixed)
+        name = digest(training.REVISION, recipe, split, self.profile.pitches, frames, seed, arithmetic)
         return self.folder / "flows" / f"{kind}-{name}.safetensors"
 
     def flows_of(self, experiment: Experiment) -> list[tuple[str, str | None, int]]:
@@ -211,7 +212,8 @@ class Workspace:
     def _samples(self, frames: Frames) -> SampleDictionary:
         sources = len(self.profile.pitches.numbers)
         resident = fits(frames.values.nbytes, self.device)
-        return SampleDictionary(frames.values, frames.sources, sources, self.device, resident)
+        factors = FACTORS[self.device.type] if self._mixed else None
+        return SampleDictionary(frames.values, frames.sources, sources, self.device, resident, factors)
 
     def fit(self, experiment: Experiment) -> Fit:
         """The settings of the experiment's search."""
@@ -245,7 +247,9 @@ class Workspace:
         else:
             source = self.frames(without=experiment.instrument).content
         settings = (self.profile.front_end, self.profile.pitches, self.fit(experiment))
-        return digest(REVISION, experiment.method, experiment.seed, settings, source, mixture, self._arithmetic)
+        return digest(
+            REVISION, experiment.method, experiment.seed, settings, source, mixture, self._arithmetic(self._mixed)
+        )
 
     def rehearsal(self, experiment: Experiment) -> Experiment:
         """The same experiment on the validation piano, for all that has to be chosen; chosen once for all seeds."""
@@ -345,7 +349,7 @@ class Workspace:
             "cost": float(result.cost.min()),
             "seconds": result.seconds,
             "parameters": self.dictionary(experiment).parameters(),
-            "device": self._device_name,
+            "device": self._device_name(self._mixed),
             "version": __version__,
         }
 

@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from .artefacts import writing
 from .config import InputError
 from .fused import LEAKY_RELU, SELU, Activation, compiled, couple, lu_product, permute, uncouple
+from .precision import FACTORS
 
 SMALL = 0.01  # the last layer of a coupling starts small, but not at zero: no gradient would reach the others
 FLOOR = 0.01  # least deviation that ActNorm divides by: some bins hardly vary
@@ -187,7 +188,10 @@ class Coupling(Layer):
 
 
 class AffineMap:
-    """x = y M + c: what the inverse of a mixing and of the ActNorm before it amounts to while they are fixed."""
+    """x = y M + c: what the inverse of a mixing and of the ActNorm before it amounts to while they are fixed.
+
+    M may be in bfloat16; then y is rounded to it, and so is their product.
+    """
 
     def __init__(self, norm: ActNorm, mixing: LUMixing):
         dtype = mixing.factors.dtype
@@ -198,7 +202,9 @@ class AffineMap:
         self.matrix, self.offset = matrix.detach().to(dtype), offset.detach().to(dtype)
 
     def inverse(self, y: Tensor) -> Tensor:
-        return torch.addmm(self.offset, y, self.matrix)
+        if self.matrix.dtype == y.dtype:
+            return torch.addmm(self.offset, y, self.matrix)
+        return (y.to(self.matrix.dtype) @ self.matrix).to(y.dtype) + self.offset
 
 
 class Flow(nn.Module, ABC):
@@ -280,7 +286,8 @@ class Flow(nn.Module, ABC):
         return self
 
     def to_mixed_precision(self) -> Self:
-        """Compute the MLPs in bfloat16, which a GPU does several times as fast; for a flow whose training is over."""
+        """Freeze the flow and round the factors of its products, see `ddslib.precision`."""
+        self.freeze()
         for coupling in self._couplings():
             coupling.mlp.to(torch.bfloat16)
         return self
@@ -430,11 +437,17 @@ class ConditionalGlow(Flow):
         return self.inverse(torch.cat([centre + math.sqrt(self.semantic_variance) * semantic, nuisance], dim=-1))
 
     def freeze(self) -> Self:
-        steps = [self.layers[first : first + 3] for first in range(0, len(self.layers), 3)]
         super().freeze()
-        self._frozen = [
-            part for norm, mixing, coupling in reversed(steps) for part in (coupling, AffineMap(norm, mixing))
-        ]
+        if not self._frozen:
+            steps = [self.layers[first : first + 3] for first in range(0, len(self.layers), 3)]
+            for norm, mixing, coupling in reversed(steps):
+                self._frozen += [coupling, AffineMap(norm, mixing)]
+        return self
+
+    def to_mixed_precision(self) -> Self:
+        super().to_mixed_precision()
+        for affine_map in self._frozen[1::2]:
+            affine_map.matrix = affine_map.matrix.to(FACTORS[self.like.device.type])
         return self
 
     def _inverse_chain(self) -> Sequence[Layer | AffineMap]:

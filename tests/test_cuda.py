@@ -12,7 +12,8 @@ from torch.utils._pytree import tree_leaves
 
 from ddslib import decomposition, training
 from ddslib.config import CodeFit, ConditionalFlowTraining, FlowTraining
-from ddslib.cuda import WARM_UP, Recorder, fits, tensor_cores
+from ddslib.cuda import WARM_UP, Recorder, fits
+from ddslib.precision import tensor_cores
 from ddslib.dictionaries import FrameDictionary, SharedDictionary
 from ddslib.flows import AffineMap, ConditionalGlow, RealNVP
 from ddslib.frames import Frames

@@ -37,19 +37,26 @@ def test_a_row_has_its_columns_and_the_expected_numbers(row):
     assert (row["frames"], row["iterations"], row["parameters"]) == (123, 100, 3780 * 256)
 
 
-def test_on_a_gpu_flows_and_decompositions_know_their_precision(smoke, tmp_path, workspace, monkeypatch):
+@pytest.mark.parametrize(
+    ("device", "flows", "named"), [("cuda", 2, "A GPU, mixed precision"), ("cpu", 1, "cpu, mixed precision")]
+)
+def test_flows_and_decompositions_know_their_precision(device, flows, named, smoke, workspace, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "A GPU")
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
     mixed, single = (
-        Workspace(replace(smoke, precision=precision), tmp_path, device="cuda") for precision in ("mixed", "single")
+        Workspace(replace(smoke, precision=precision), workspace.folder, device=device)
+        for precision in ("mixed", "single")
     )
-    assert (mixed._device_name, single._device_name) == ("A GPU, mixed precision", "A GPU")
-    assert workspace._device_name == "cpu"
-    frames = workspace.frames(None)
-    monkeypatch.setattr(Workspace, "frames", lambda self, without: frames)
-    paths = {space.flow_path("note_flows", None, 0).stem for space in (mixed, single, workspace)}
-    assert len(paths) == 3
-    on_a_cpu = Workspace(replace(smoke, precision="single"), workspace.folder, device="cpu")
-    assert on_a_cpu.flow_path("note_flows", None, 0).stem in paths
+    experiment = workspace.experiment("dds3")
+    assert len({space.flow_path("note_flows", None, 0) for space in (mixed, single)}) == flows
+    assert mixed.fit_path(experiment) != single.fit_path(experiment)
+    assert mixed._device_name(mixed._mixed) == named
+    assert single._device_name(single._mixed) == named.removesuffix(", mixed precision")
+
+
+def test_numbers_are_not_rounded_where_that_does_not_pay(smoke, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    assert not Workspace(smoke, tmp_path, device="cpu")._mixed
 
 
 def test_a_second_asking_reads_the_row_back(workspace, row):
