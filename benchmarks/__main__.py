@@ -17,8 +17,8 @@ from tqdm import tqdm
 import ddslib
 from ddslib import machine
 from ddslib.artefacts import write_text
-from ddslib.precision import tensor_cores
 from ddslib.experiment import resolve_device
+from ddslib.precision import tensor_cores
 
 from . import methods, peers
 
@@ -35,7 +35,7 @@ def main() -> None:
 
 def _measured(device: torch.device) -> dict:
     sizes = methods.sizes(device)
-    smoke, laptop, _ = sizes
+    smoke, laptop, paper = sizes
     rows, limits = [], [machine.measure_limits(device)]
     for size in sizes:
         for case in tqdm(methods.cases(size, device), total=6, desc=size.name, disable=None, leave=False):
@@ -45,7 +45,7 @@ def _measured(device: torch.device) -> dict:
             print(_line(row), flush=True)
     print(flush=True)
     compared = []
-    for row in _peer_rows(smoke, laptop, device):
+    for row in _peer_rows(smoke, laptop, paper, device):
         compared.append(row)
         print(_peer_line(row), flush=True)
     limit = machine.median_limits(limits)
@@ -60,9 +60,13 @@ def _measured(device: torch.device) -> dict:
     }
 
 
-def _peer_rows(smoke: methods.Size, laptop: methods.Size, device: torch.device) -> Iterable[dict]:
-    for pair in peers.flow_pairs(laptop, device):
-        yield peers.compare(pair, device)
+def _peer_rows(smoke: methods.Size, laptop: methods.Size, paper: methods.Size, device: torch.device) -> Iterable[dict]:
+    for pairs in (
+        peers.flow_pairs(laptop, device),
+        peers.precision_pairs(laptop, device),
+        peers.precision_pairs(paper, device),
+    ):
+        yield from (peers.compare(pair, device) for pair in pairs)
     yield from peers.nmf_rows(smoke, device)
 
 

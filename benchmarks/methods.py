@@ -14,6 +14,7 @@ from ddslib.decomposition import Search
 from ddslib.dictionaries import Dictionary, FrameDictionary, SampleDictionary, SharedDictionary
 from ddslib.frames import Frames
 from ddslib.plots import METHOD_NAMES as NAMES
+from ddslib.precision import FACTORS
 
 REPEATS = 5
 SPEED = {"cpu": 1, "cuda": 5}  # how many times as often something is done between two looks at the clock
@@ -72,26 +73,31 @@ class Case:
 
 
 def cases(size: Size, device: torch.device) -> Iterator[Case]:
-    """In the order of the book."""
-    for method in ("nmf", "dds1", "dds2", "dds3"):
+    """In the order of the book; in the precision of the machine's limits."""
+    for method in MAKERS:
         yield _iteration(method, size, device)
     for kind in KINDS:
         yield _training(kind, size, device)
 
 
 def _iteration(method: str, size: Size, device: torch.device) -> Case:
-    draws = torch.Generator(device).manual_seed(0)
-    X = torch.rand(size.bins, size.frames, generator=draws, device=device)
-    fit: Fit = getattr(size.profile, method)
-    make = MAKERS[method](size, fit, device)
+    begin_search = searches(method, size, device, mixed=device.type == "cuda")
 
     def begin() -> Repeat:
-        search = Search(X, make(), fit, generator=draws)
-        return repeated(search.iterate)
+        return repeated(begin_search().iterate)
 
     work = counts.iteration(size.profile, method, size.frames, size.samples)
     times = (2 if method == "dds1" else 10) * SPEED[device.type]
     return Case(f"{NAMES[method]} iteration", size.name, work, begin, times)
+
+
+def searches(method: str, size: Size, device: torch.device, mixed: bool) -> Callable[[], Search]:
+    """What begins a search, again and again with the same dictionary or flow."""
+    draws = torch.Generator(device).manual_seed(0)
+    X = torch.rand(size.bins, size.frames, generator=draws, device=device)
+    fit: Fit = getattr(size.profile, method)
+    make = MAKERS[method](size, fit, device, mixed)
+    return lambda: Search(X, make(), fit, generator=draws)
 
 
 def repeated(work: Callable[[], object]) -> Repeat:
@@ -105,21 +111,22 @@ def repeated(work: Callable[[], object]) -> Repeat:
 Maker = Callable[[], Dictionary]
 
 
-def _nmf(size: Size, fit: Fit, device: torch.device) -> Maker:
+def _nmf(size: Size, fit: Fit, device: torch.device, mixed: bool) -> Maker:
     samples = torch.rand(size.samples, size.bins)
     sources = torch.arange(size.samples) % size.sources
-    dictionary = SampleDictionary(samples, sources, size.sources, device, resident=device.type == "cuda")
+    factors = FACTORS[device.type] if mixed else None
+    dictionary = SampleDictionary(samples, sources, size.sources, device, device.type == "cuda", factors)
     return lambda: dictionary
 
 
-def _dds1(size: Size, fit: Fit, device: torch.device) -> Maker:
-    flow = searched_flow("note_flows", size, device)
+def _dds1(size: Size, fit: Fit, device: torch.device, mixed: bool) -> Maker:
+    flow = searched_flow("note_flows", size, device, mixed)
     return lambda: FrameDictionary(flow, size.frames)
 
 
-def _shared(kind: str) -> Callable[[Size, Fit, torch.device], Maker]:
-    def maker(size: Size, fit: Fit, device: torch.device) -> Maker:
-        flow = searched_flow(kind, size, device)
+def _shared(kind: str) -> Callable[[Size, Fit, torch.device, bool], Maker]:
+    def maker(size: Size, fit: Fit, device: torch.device, mixed: bool) -> Maker:
+        flow = searched_flow(kind, size, device, mixed)
         return lambda: SharedDictionary(flow, fit.components)
 
     return maker
@@ -128,10 +135,10 @@ def _shared(kind: str) -> Callable[[Size, Fit, torch.device], Maker]:
 MAKERS = {"nmf": _nmf, "dds1": _dds1, "dds2": _shared("note_flows"), "dds3": _shared("conditional_flow")}
 
 
-def searched_flow(kind: str, size: Size, device: torch.device) -> training.Flow:
-    """Frozen, and on a GPU in mixed precision."""
-    flow = flow_of(kind, size, device).freeze()
-    return flow.to_mixed_precision() if device.type == "cuda" else flow
+def searched_flow(kind: str, size: Size, device: torch.device, mixed: bool) -> training.Flow:
+    """Frozen."""
+    flow = flow_of(kind, size, device)
+    return flow.to_mixed_precision() if mixed else flow.freeze()
 
 
 def flow_of(kind: str, size: Size, device: torch.device) -> training.Flow:

@@ -1,5 +1,7 @@
 """Other libraries on the same work: flows of the same shapes, and NMF with the same fixed dictionary.
 
+Our own code in another way is a peer too: fused by torch.compile, and in single precision.
+
 Every library gets its own coupling with one network for scale and shift, the activation of ours where the
 choice is given, and random weights; speed does not depend on them.
 """
@@ -25,8 +27,9 @@ from ddslib import machine
 from ddslib.decomposition import decompose
 from ddslib.dictionaries import SampleDictionary
 from ddslib.flows import RealNVP, standard_normal_log_density
+from ddslib.precision import pays, tensor_cores
 
-from .methods import Size, flow_of
+from .methods import MAKERS, NAMES, Size, flow_of, searches
 
 REPEATS = 5
 PATIENCE = 20  # times our own time, after which a peer that is not there yet is no longer waited for
@@ -207,6 +210,14 @@ def _glow_pairs(size: Size, device: torch.device) -> Iterator[Pair]:
             peer.library + fixed,
             learning([other], [x]),
         )
+
+
+def precision_pairs(size: Size, device: torch.device) -> Iterator[Pair]:
+    """Iterations with rounded factors against those in single precision, where rounding pays."""
+    for method in MAKERS if pays(device) else ():
+        rounded, single = (searches(method, size, device, mixed)() for mixed in (True, False))
+        exact = tensor_cores(used=False)(single.iterate)
+        yield Pair(f"{NAMES[method]} iteration, {size.name}", rounded.iterate, "ours, single precision", exact)
 
 
 def without_gradient(function: Callable[[Tensor], object], argument: Tensor) -> Callable[[], object]:

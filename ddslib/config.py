@@ -207,7 +207,7 @@ class Profile:
 
     name: str
     seed: Annotated[int, Field(ge=0)]
-    precision: Literal["single", "mixed"]  # of products on a GPU; on a CPU they are in single precision
+    precision: Literal["single", "mixed"]  # of products, where the device gains by it: see `ddslib.precision`
     front_end: FrontEnd
     pitches: Pitches
     rendering: Rendering

@@ -75,7 +75,8 @@ class SampleDictionary(Dictionary):
 
     `samples` (M, K) holds one entry to a row and may be memory-mapped and larger than memory; it is
     then read block by block.  `sources` (M,) says which of the `n_sources` an entry belongs to.  With
-    ``resident=True`` the samples are moved to `device` whole, once.  The factors of products are rounded to `factors`, if given.
+    ``resident=True`` the samples are moved to `device` whole, once.  Factors of products are rounded to `factors`, if
+    given.
     """
 
     BLOCK = 2048  # rows at a time: what is made of them fits the caches

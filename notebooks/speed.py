@@ -67,8 +67,8 @@ for result in (CPU, GPU):
 #
 # $$ t_{\min} = \max\left(\frac{n}{\text{rate of products}}, \frac{b}{\text{rate of copies}}\right) $$
 #
-# The rates are measured in turn with each row, with a large product and a large copy. (The product's factors are in single
-# precision on the CPU, and in bfloat16 on the GPU.) The *fraction of the limit* is
+# The rates are measured in turn with each row, with a large product and a large copy. (On the CPU rows and product are in single
+# precision; on the GPU the product's factors are in bfloat16.) The *fraction of the limit* is
 # $t_{\min}$ over the time that was measured. At 1 there is nothing left to gain. (More than 1 says that the machine was slower when
 # the rates were measured than a moment later, when the work was.)
 #
@@ -152,9 +152,10 @@ plt.show()
 # * **In the caches.** DDS-1 has many codes. It goes through them note by note, so that what it computes does not travel to memory.
 # * **Recorded.** On a GPU the many small operations of an iteration take longer to launch than to run. So an iteration of DDS, and a
 #   training step, are recorded once and then replayed. Nothing in them may depend on a number that the CPU has to read.
-# * **Rounded.** On a GPU the factors of products are rounded to 10 bits (TF32), and the MLPs of a searched flow are in bfloat16, which has 7. Sums are
-#   in single precision, and so are codes, spectra and $\mathbf{H}$. The key `precision: single` of the profile does without;
-#   {doc}`08_comparison` compares the two.
+# * **Rounded.** A product is faster if its factors have fewer digits. On a GPU they are rounded to 10 bits (TF32), and in the MLPs of a searched
+#   flow to 7 (bfloat16). On a CPU with instructions for bfloat16 a search rounds to that the MLPs, the mixings and NMF's samples. Sums are
+#   in single precision, and so are codes, spectra and $\mathbf{H}$. The key `precision: single` of the profile does without.
+#   What it changes is below, and for a GPU in {doc}`08_comparison`.
 #
 # ## What is left
 #

@@ -13,10 +13,10 @@ from torch.utils._pytree import tree_leaves
 from ddslib import decomposition, training
 from ddslib.config import CodeFit, ConditionalFlowTraining, FlowTraining
 from ddslib.cuda import WARM_UP, Recorder, fits
-from ddslib.precision import tensor_cores
 from ddslib.dictionaries import FrameDictionary, SharedDictionary
 from ddslib.flows import AffineMap, ConditionalGlow, RealNVP
 from ddslib.frames import Frames
+from ddslib.precision import tensor_cores
 
 CPU = torch.device("cpu")
 FIT = CodeFit(
@@ -224,6 +224,33 @@ def test_a_recorded_search_is_the_search_that_is_recorded(method, mixture, monke
         found.append(decomposition.decompose(X, dictionary, FIT, generator=draws))
     assert found[0].cost.numpy() == pytest.approx(found[1].cost.numpy(), rel=1e-4)
     assert torch.allclose(found[0].A, found[1].A, rtol=1e-3, atol=1e-5)
+
+
+def many_note_flows():
+    return RealNVP(20, 256, 4, (64, 64))
+
+
+LARGE = {
+    "DDS-1, large": (many_note_flows, lambda flow: FrameDictionary(flow, 40, block=100, keep=2**30)),
+    "DDS-1, large, decoded twice": (many_note_flows, lambda flow: FrameDictionary(flow, 40, block=100, keep=0)),
+}
+
+
+@needs_cuda
+@pytest.mark.parametrize("method", METHODS | LARGE)
+def test_a_search_on_a_gpu_goes_where_one_on_a_cpu_goes(method):
+    build, dictionary_of = (METHODS | LARGE)[method]
+    bins, frames = (256, 40) if method in LARGE else (K, T)
+    draws, found = torch.Generator().manual_seed(1), []
+    first = dictionary_of(build())
+    H = first.start(torch.rand(1, frames), draws)
+    X = torch.rand(bins, frames, generator=draws)
+    for device in ("cpu", "cuda"):
+        dictionary = dictionary_of(build().to(device))
+        found.append(decomposition.decompose(X.to(device), dictionary, FIT, H.to(device)))
+    on_cpu, on_gpu = found
+    assert on_gpu.cost.numpy() == pytest.approx(on_cpu.cost.numpy(), rel=1e-3)
+    assert torch.allclose(on_gpu.A.cpu(), on_cpu.A, rtol=1e-2, atol=1e-3)
 
 
 def test_tensor_cores_are_used_for_as_long_as_asked_for():
