@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
 
     sweep = commands.add_parser("sweep", help="make the rows that a grid asks for and that are not there yet")
     sweep.add_argument("grid", type=Path, metavar="GRID.csv", help="a line for each row: method, profile keys, ...")
-    sweep.add_argument("--stage", choices=("data", "flows", "rehearsals", "rows"), help="only this stage")
+    sweep.add_argument("--stage", choices=("data", "flows", "searches", "rows"), help="only this stage")
     sweep.add_argument("--part", type=_part, default=slice(None), metavar="I/N", help="only the I-th of N parts of it")
     sweep.set_defaults(run=_sweep)
 

@@ -1,6 +1,6 @@
 """Many rows: independent experiments side by side, each made once, whatever was interrupted or went wrong.
 
-A `Run` is an experiment in a workspace.  What its row needs is made in three stages, flows, then rehearsals, then
+A `Run` is an experiment in a workspace.  What its row needs is made in three stages, flows, then searches, then
 rows, so that no two processes make the same thing.
 """
 
@@ -20,7 +20,8 @@ from .config import InputError, parse_value
 from .experiment import Experiment, Workspace
 from .processes import in_processes, progress
 
-STAGES = ("flows", "rehearsals", "rows")
+STAGES = ("flows", "searches", "rows")
+CHORD = 20  # frames, about; enough to tell which searches are long
 OF_EXPERIMENT = {
     "method": str, "instrument": str, "polyphony": int, "intensity": str, "chords": int, "seed": int, "root": str
 }  # fmt: skip
@@ -88,29 +89,40 @@ def _tasks(run: Run) -> dict[str, list[Task]]:
     space, experiment = run
     return {
         "flows": [
-            Task(path, partial(space.flow, *needed), _effort(space, *needed)) for path, needed in flows(run).items()
+            Task(path, partial(space.flow, *needed), _training_effort(space, *needed))
+            for path, needed in flows(run).items()
         ],
-        "rehearsals": [Task(space.fit_path(e), partial(space.decomposition, e)) for e in _rehearsals(run)],
+        "searches": [
+            Task(space.fit_path(e), partial(space.decomposition, e), _search_effort(space, e)) for e in _searches(run)
+        ],
         "rows": [Task(space.row_path(experiment), partial(space.evaluate, experiment))],
     }
 
 
 def flows(run: Run) -> dict[Path, tuple]:
     """The flows that the run's row needs: where each is kept, and the arguments of `Workspace.flow`."""
-    space, experiment = run
-    needed = [arguments for e in (*_rehearsals(run), experiment) for arguments in space.flows_of(e)]
+    space = run.workspace
+    needed = [arguments for e in _searches(run) for arguments in space.flows_of(e)]
     return {space.flow_path(*arguments): arguments for arguments in needed}
 
 
-def _effort(space: Workspace, kind: str, without: str | None, seed: int) -> float:
+def _training_effort(space: Workspace, kind: str, without: str | None, seed: int) -> float:
     """Operations of a training; those of a stack take longer, but only by a factor that all stacks have."""
     epochs = getattr(space.profile, kind).epochs
     return epochs * counts.epoch(space.profile, kind, len(space.frames(without).values)).operations
 
 
-def _rehearsals(run: Run) -> list[Experiment]:
+def _search_effort(space: Workspace, experiment: Experiment) -> float:
+    """Operations of a search."""
+    samples = len(space.frames(experiment.instrument).values)
+    iteration = counts.iteration(space.profile, experiment.method, CHORD * experiment.chords, samples)
+    return space.fit(experiment).iterations * iteration.operations
+
+
+def _searches(run: Run) -> list[Experiment]:
+    """The rehearsal, where there is one, and the experiment itself."""
     space, experiment = run
-    return [space.rehearsal(experiment)] if space.profile.evaluation.rehearse else []
+    return [space.rehearsal(experiment), experiment] if space.profile.evaluation.rehearse else [experiment]
 
 
 def _threads(stage: str, tasks: int) -> int:

@@ -75,7 +75,7 @@ for line in lines:
 # ```
 #
 # The work has stages, since rows share what they are made from. First the data, which is recordings and training frames. Then
-# the *flows* that are missing, then the *rehearsals* on the validation piano, for the thresholds of F, and at last the *rows*. In each stage,
+# the *flows* that are missing, then the *searches*, also those on the validation piano for the thresholds of F, and at last the *rows*. In each stage,
 # as much is done side by side as there are cores. One process makes many rows, so that it has to load its libraries only once. The same in Python:
 
 # %%

@@ -18,7 +18,7 @@ import yaml
 
 from ddslib import cli, processes, sweeps, training
 from ddslib.config import InputError, load_profile
-from ddslib.experiment import Workspace
+from ddslib.experiment import METHODS, Workspace
 from ddslib.processes import in_processes
 
 REPOSITORY = Path(__file__).parent.parent
@@ -179,7 +179,7 @@ def test_workers_are_other_processes_with_so_many_threads(threads):
 
 
 @pytest.mark.parametrize(
-    ("stage", "tasks", "threads"), [("flows", 1, 4), ("flows", 2, 2), ("flows", 9, 1), ("rows", 1, 1), ("rows", 9, 1)]
+    ("stage", "tasks", "threads"), [("flows", 1, 4), ("flows", 2, 2), ("flows", 9, 1), ("searches", 1, 1), ("rows", 9, 1)]
 )
 def test_searches_have_one_thread_and_trainings_share_the_cores(stage, tasks, threads):
     with torch_threads(4):
@@ -209,6 +209,23 @@ def test_what_takes_longest_begins_first(tmp_path):
     with torch_threads(1):
         assert not sweeps._make(tasks, "rows")
     assert begun == ["long", "middle", "short"]
+
+
+def test_all_searches_of_a_row_are_of_one_stage_and_longer_ones_are_known(make):
+    rehearsed, plain = make({"evaluation.rehearse": True}), make({"evaluation.rehearse": False})
+    efforts = {}
+    for method in METHODS:
+        experiment = rehearsed.experiment(method)
+        own, rehearsal = rehearsed.fit_path(experiment), rehearsed.fit_path(rehearsed.rehearsal(experiment))
+        searches = sweeps._tasks(sweeps.Run(rehearsed, experiment))["searches"]
+        assert {task.path for task in searches} == {own, rehearsal}
+        (alone,) = sweeps._tasks(sweeps.Run(plain, experiment))["searches"]
+        assert alone.path == own
+        efforts[method] = alone.effort
+    assert efforts["dds1"] > efforts["dds2"]
+    twice = make({"evaluation.rehearse": False, "dds1.iterations": 2 * plain.profile.dds1.iterations})
+    (longer,) = sweeps._tasks(sweeps.Run(twice, twice.experiment("dds1")))["searches"]
+    assert longer.effort == 2 * efforts["dds1"]
 
 
 def test_the_flow_of_more_operations_is_the_longer_training(make):

@@ -1,4 +1,4 @@
-# A grid of rows on any executor: data -> flows -> rehearsals -> rows.
+# A grid of rows on any executor: data -> flows -> searches -> rows.
 #
 # Every stage is made in parts, one job each.  A part that failed is tried again by the next run, and makes
 # only what is missing; `ddslib collect` says which rows are there.
@@ -40,19 +40,19 @@ rule flows:
         "ddslib sweep {ARGUMENTS} --stage flows --part {wildcards.part}/{config[parts]}"
 
 
-rule rehearsals:
+rule searches:
     input:
         after("flows"),
     output:
-        touch(f"{DONE}/rehearsals-{{part}}-of-{len(PARTS)}"),
+        touch(f"{DONE}/searches-{{part}}-of-{len(PARTS)}"),
     threads: int(config["threads"])
     shell:
-        "ddslib sweep {ARGUMENTS} --stage rehearsals --part {wildcards.part}/{config[parts]}"
+        "ddslib sweep {ARGUMENTS} --stage searches --part {wildcards.part}/{config[parts]}"
 
 
 rule rows:
     input:
-        after("rehearsals"),
+        after("searches"),
     output:
         touch(f"{DONE}/rows-{{part}}-of-{len(PARTS)}"),
     threads: int(config["threads"])
