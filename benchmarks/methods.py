@@ -87,7 +87,7 @@ def _iteration(method: str, size: Size, device: torch.device) -> Case:
         return repeated(begin_search().iterate)
 
     work = counts.iteration(size.profile, method, size.frames, size.samples)
-    times = (2 if method == "dds1" else 10) * SPEED[device.type]
+    times = (1 if method == "dds1" else 10) * SPEED[device.type]  # of DDS-1 before it leaves anything out
     return Case(f"{NAMES[method]} iteration", size.name, work, begin, times)
 
 

@@ -17,6 +17,7 @@ from .processes import progress
 SMALLEST_CHANGE = 1e-15  # of the cost between iterations: below, the search has converged
 PATIENCE_WORSE = 10  # iterations above the best cost before the steps are halved
 PATIENCE_STUCK = 100  # iterations without a fall of the cost before the search stops
+ITERATIONS_BETWEEN = 10  # two looks for entries that have died
 # Of the activations that a search starts from to the modes of its codes: enough to settle which notes sound.
 FITTING = Fit(iterations=100, step_size=0.01, positivity="projection", likelihood_weight=0.0, sparsity_weight=0.0)
 LEAST_FITTED = 0.1  # of their mean: an activation of zero might get no gradient
@@ -102,6 +103,8 @@ class Search:
 
     def iterate(self) -> bool:
         """Step H, then the codes; whether the search is over.  Raises `InputError` as `decompose` does."""
+        if self._history and len(self._history) % ITERATIONS_BETWEEN == 0:
+            self._leave_out_the_dead()
         if self._dictionary.recordable:
             self._recorder(self._descend)
         else:
@@ -118,10 +121,19 @@ class Search:
         H, codes = self._lowest.variables
         if codes is not None:
             self._dictionary.codes.copy_(codes)
+            self._dictionary.leave_out(None)
             self._dictionary.refresh()
         A, X_hat = self._dictionary.attribute(H), self._dictionary.mix(H)
         cost, distance, step_size = torch.tensor(self._history, dtype=torch.float64).T
         return Decomposition(H, A, X_hat, codes, cost, distance, step_size, time.perf_counter() - self._begun)
+
+    def _leave_out_the_dead(self) -> None:
+        """With ``"relu"``, an activation that is not positive gets no gradient any more, and never comes back.
+
+        On a GPU the iteration is recorded, and so has to be the same every time.
+        """
+        if self._fit.positivity == "relu" and self._X.device.type == "cpu":
+            self._dictionary.leave_out(self._free <= 0)
 
     def _descend(self) -> None:
         """Step H, then find the cost J, and the codes' gradient where there are any."""

@@ -61,6 +61,12 @@ class Dictionary(ABC):
     def refresh(self) -> None:  # noqa: B027  a fixed dictionary has nothing to do
         """Decode the codes; called whenever they have changed."""
 
+    def leave_out(self, silent: Tensor | None) -> None:  # noqa: B027  to leave out nothing is always right
+        """From the next `refresh` on, leave alone what will not be used again, for whoever gains by it.
+
+        `silent` (entries, T) marks activations that stay at zero.  None takes all entries in again.
+        """
+
     def pull_back(self, G: Tensor, H: Tensor, likelihood_weight: float) -> Tensor:
         """The codes' gradient of J, where G (K, T) is the gradient for X̂: through W, and of the weighted penalty."""
         raise TypeError(f"{type(self).__name__} has no codes to pull a gradient back to")
@@ -266,6 +272,8 @@ class FrameDictionary(DecodedDictionary):
     The flow decodes blocks of notes and frames, of about `block` codes each.  On a CPU a block is so small that
     what is computed stays in its caches.  What the gradient needs is kept from `refresh` to `pull_back` if all
     blocks together need no more than `keep` bytes; else each block is decoded once more.
+
+    An entry that is left out keeps what was decoded last, and its code gets no gradient.
     """
 
     def __init__(
@@ -280,31 +288,52 @@ class FrameDictionary(DecodedDictionary):
         self._entries = self.codes.new_empty(flow.n_sources, frames, flow.dimensions)
         self._energy = self.codes.new_empty(flow.n_sources, frames)
         device = self.codes.device.type
-        self._blocks = self._split(block or BLOCKS[device])
+        self._block = block or BLOCKS[device]
+        self._blocks = self._split()
         self._keeps = self._bytes_to_keep() <= (KEEP[device] if keep is None else keep)
 
-    def _split(self, block: int) -> list[tuple[RealNVP, tuple[slice, slice]]]:
-        """Some of the flows, and the notes and frames that they are for."""
+    def _split(self) -> list["_Block"]:
+        """All codes, in blocks."""
         n_sources, frames = self.codes.shape[:2]
-        height, width = max(1, block // frames), min(block, frames)
+        height, width = max(1, self._block // frames), min(self._block, frames)
         blocks = []
         for note in range(0, n_sources, height):
             notes = slice(note, note + height)
             flow = self._flow.take(notes)
-            blocks += [(flow, (notes, slice(frame, frame + width))) for frame in range(0, frames, width)]
+            blocks += [_Block(flow, notes, slice(frame, frame + width)) for frame in range(0, frames, width)]
+        return blocks
+
+    def leave_out(self, silent: Tensor | None) -> None:
+        self._blocks = self._split() if silent is None else self._split_without(silent)
+
+    def _split_without(self, silent: Tensor) -> list["_Block"]:
+        """The codes of entries that sound, in blocks of notes that sound in about as many frames.
+
+        A note that sounds in fewer than the first of its block gets some silent frames, too.
+        """
+        sounding = (~silent).sum(dim=1)
+        ranked = sounding.argsort(descending=True)[: int(sounding.count_nonzero())]
+        frames = silent.int().argsort(dim=1, stable=True)  # those that sound come first
+        blocks = []
+        while len(ranked):
+            most = int(sounding[ranked[0]])
+            notes, ranked = ranked.tensor_split([max(1, self._block // most)])
+            flow = self._flow.take(notes)
+            blocks += [_Block(flow, notes[:, None], part) for part in frames[notes, :most].split(self._block, dim=1)]
         return blocks
 
     def _bytes_to_keep(self) -> int:
-        return len(self._blocks) * saved_bytes(lambda: self._decode(*self._blocks[0]))
+        return len(self._blocks) * saved_bytes(lambda: self._decode(self._blocks[0]))
 
-    def _decode(self, flow: RealNVP, where: tuple[slice, slice]) -> _Decoded:
-        return _Decoded(flow, self.codes[where], self._log_determinant)
+    def _decode(self, block: "_Block") -> _Decoded:
+        return _Decoded(block.flow, self.codes[block.notes, block.frames], self._log_determinant)
 
     def refresh(self) -> None:
         self._kept = []
-        for flow, where in self._blocks:
+        for block in self._blocks:
             with torch.set_grad_enabled(self._keeps):
-                decoded = self._decode(flow, where)
+                decoded = self._decode(block)
+            where = block.notes, block.frames
             self._entries[where], self._energy[where] = decoded.entries, decoded.energy
             if self._keeps:
                 self._kept.append(decoded)
@@ -324,11 +353,12 @@ class FrameDictionary(DecodedDictionary):
         return self._penalty(H, self._energy)
 
     def pull_back(self, G: Tensor, H: Tensor, likelihood_weight: float) -> Tensor:
-        gradient = torch.empty_like(self.codes)
-        weights = likelihood_weight * shares(H)
-        for index, (flow, where) in enumerate(self._blocks):
-            decoded = self._kept[index] if self._keeps else self._decode(flow, where)
-            into_entries = H[where][..., None] * G[:, where[1]].T
+        gradient = torch.zeros_like(self.codes)
+        weights, by_frame = likelihood_weight * shares(H), G.T.contiguous()
+        for index, block in enumerate(self._blocks):
+            decoded = self._kept[index] if self._keeps else self._decode(block)
+            where = block.notes, block.frames
+            into_entries = H[where][..., None] * by_frame[block.frames]
             gradient[where] = decoded.pull_back(into_entries, weights[where])
         return gradient
 
@@ -337,6 +367,14 @@ class FrameDictionary(DecodedDictionary):
 
     def entries(self, source: int) -> Tensor:
         return self._entries[source].T
+
+
+class _Block(NamedTuple):
+    """Some of the flows, and the codes that they decode."""
+
+    flow: RealNVP
+    notes: slice | Tensor  # indices are (notes, 1)
+    frames: slice | Tensor  # indices are (notes, count)
 
 
 def saved_bytes(work: Callable[[], object]) -> int:

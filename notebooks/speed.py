@@ -216,8 +216,40 @@ against_peers(GPU)
 #
 # *Ours, compiled* is the same stack, fused by `torch.compile`. FrEIA has no dense mixing that is learnt. Its fixed one is inverted
 # once, as our frozen one is, and its training has less to do. NMF is measured until the distance is what our search ends with, or until a peer has taken many times as long. The
-# others multiply $\mathbf{H}$ by a ratio (mu), or go coordinate by coordinate (cd).
+# others multiply $\mathbf{H}$ by a ratio (mu), or go coordinate by coordinate (cd). Against *ours, single precision*, an iteration rounds the factors of its products.
+
+# %% [markdown]
+# ## Rounded numbers
 #
+# A number in bfloat16 has the range of one in single precision, and a third of its digits. What does that do to what is found? On a CPU that has instructions
+# for it, all searches of {doc}`08_comparison` were made twice, with and without. Here are means over both recordings, and over the seeds where there
+# are some. What rounding changes is to be compared with what another seed changes:
+
+# %% tags=["hide-input"]
+RESULTS = PROFILES.parent / "results"
+COMPARED = {
+    "psa": "PSA",
+    "average_precision": "average precision",
+    "relative_error": "relative error",
+}
+twice = pd.read_csv(RESULTS / "precision-laptop.csv")
+by_precision = twice.set_index(["precision", "method", "instrument", "seed"])
+single, mixed = by_precision.loc["single"], by_precision.loc["mixed"]
+means = single.groupby("method", sort=False)[list(COMPARED)].mean()
+changes = (mixed - single)[list(COMPARED)].groupby("method", sort=False)
+seeds = single[list(COMPARED)].groupby(["method", "instrument"]).agg(np.ptp)
+effects = {}
+for measure, name in COMPARED.items():
+    effects[name, "single"] = means[measure].map("{:.3f}".format)
+    effects[name, "rounded"] = changes[measure].mean().map("{:+.3f}".format)
+    between = seeds[measure].groupby("method").mean()
+    effects[name, "other seed"] = between.map(lambda x: f"±{x:.3f}" if x else "")
+effects["seconds", "single / rounded"] = (
+    (single.seconds / mixed.seconds).groupby("method").median().map("{:.1f}".format)
+)
+pd.DataFrame(effects).reindex(means.index).rename(index=plots.METHOD_NAMES)
+
+# %% [markdown]
 # ## Seconds, not iterations
 #
 # Most of an iteration of DDS-3 is decoding. So why not update $\mathbf{H}$ several times between two

@@ -79,10 +79,11 @@ def test_operations_of_the_nuisance_classifier_are_those_of_its_products(classif
     assert counted(lambda: run._step(rows)) == expected
 
 
-@pytest.mark.parametrize("method", ["dds2", "dds3"])  # torch's counter does not see products that NMF writes in place
-def test_operations_of_an_iteration_are_those_of_its_products(method, size):
+@pytest.mark.parametrize("mixed", [False, True], ids=["single", "mixed"])
+@pytest.mark.parametrize("method", ["dds2", "dds3"])  # NMF pads its products
+def test_operations_of_an_iteration_are_those_of_its_products(method, mixed, size):
     fit = getattr(size.profile, method)
-    make = methods.MAKERS[method](size, fit, CPU)
+    make = methods.MAKERS[method](size, fit, CPU, mixed)
     X = torch.rand(size.bins, size.frames)
     three, one = (counted(lambda n=n: decompose(X, make(), replace(fit, iterations=n))) for n in (3, 1))
     assert (three - one) / 2 == counts.iteration(size.profile, method, size.frames, size.samples).operations

@@ -1,4 +1,5 @@
 import math
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 
@@ -7,6 +8,7 @@ import torch
 from memory import needs_linux, printed_by
 from sklearn.decomposition import non_negative_factorization
 
+from ddslib import decomposition
 from ddslib.config import CodeFit, Fit, InputError
 from ddslib.decomposition import _Schedule, decompose, decompose_long
 from ddslib.dictionaries import Dictionary, FrameDictionary, Penalty, SampleDictionary, SharedDictionary
@@ -228,6 +230,36 @@ def test_every_method_searches_activations_that_are_not_negative_and_codes(metho
     assert result.codes.abs().max() > 0.1
     assert torch.equal(result.X_hat, method.mix(result.H))
     assert torch.equal(result.A, method.attribute(result.H))
+
+
+@pytest.mark.parametrize("log_determinant", [False, True])
+def test_to_leave_out_what_has_died_changes_nothing(log_determinant, generator, monkeypatch):
+    flow = note_flows(generator)
+    X = torch.rand(10, 12, dtype=torch.float64, generator=generator)
+    X[:, ::2] *= 0.05  # hardly anything sounds here
+    fit = Fit(iterations=60, step_size=0.02, positivity="relu", likelihood_weight=1e-2, sparsity_weight=0.3)
+    found, left_out = [], []
+    for between in (1000, 7):
+        monkeypatch.setattr(decomposition, "ITERATIONS_BETWEEN", between)
+        dictionary = FrameDictionary(deepcopy(flow), 12, log_determinant)
+        leave_out = dictionary.leave_out
+        dictionary.leave_out = lambda silent, leave_out=leave_out: left_out.append(silent) or leave_out(silent)
+        found.append(decompose(X, dictionary, fit, generator=torch.Generator().manual_seed(0)))
+    assert left_out[-1] is None
+    assert left_out[-2].sum() > left_out[-8].sum() > 0
+    for name in ("cost", "A", "X_hat", "codes"):
+        usual, faster = (getattr(result, name) for result in found)
+        assert torch.allclose(faster, usual, rtol=1e-9, atol=1e-9), name
+
+
+@pytest.mark.parametrize("positivity", ["projection", "relu"])
+def test_only_what_cannot_come_back_is_left_out(positivity, generator, monkeypatch):
+    monkeypatch.setattr(decomposition, "ITERATIONS_BETWEEN", 1)
+    dictionary, left_out = METHODS["DDS-1"](generator), []
+    dictionary.leave_out = left_out.append
+    fit = Fit(iterations=9, step_size=0.02, positivity=positivity, likelihood_weight=0.0, sparsity_weight=0.0)
+    decompose(torch.rand(10, 12, dtype=torch.float64, generator=generator), dictionary, fit, generator=generator)
+    assert len(left_out) == (1 if positivity == "projection" else 9)  # the last takes all in again
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -333,6 +333,40 @@ def test_decoding_block_by_block_changes_nothing(block, count, keeps, log_determ
         assert torch.allclose(by_block, whole, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("keeps", [True, False], ids=["kept", "decoded once more"])
+@pytest.mark.parametrize("block", [N * T, T, 3])
+def test_what_is_left_out_is_not_decoded_and_all_else_is_as_before(
+    block, keeps, log_determinant, generator, monkeypatch
+):
+    X, codes, H = normal(generator, K, T), normal(generator, N, T, K), random(generator, N, T)
+    silent = torch.zeros(N, T, dtype=bool)
+    silent[0], silent[1, ::2], silent[2, 3:] = True, True, True
+    H[silent] = 0
+    dictionary = FrameDictionary(trained_flow("notes", generator), T, log_determinant, block, keep=2**30 * keeps)
+    dictionary.codes.copy_(codes)
+
+    def found():
+        operators = dictionary.mix(H), dictionary.correlate(X)[~silent], dictionary.attribute(H)
+        return *operators, dictionary.penalty(H).value, dictionary.pull_back(X, H, 0.3)
+
+    dictionary.refresh()
+    whole = found()
+    decoded, decode = [], type(dictionary._flow).decode
+    monkeypatch.setattr(RealNVP, "decode", lambda flow, z: decoded.append(z[..., 0].numel()) or decode(flow, z))
+    dictionary.leave_out(silent)
+    dictionary.refresh()
+    width = -(-T // 2)  # of the note that sounds most, and so of its block
+    assert sum(decoded) == ((2 * width) if block >= 2 * width else (~silent).sum())
+    for before, after in zip(whole, found(), strict=True):
+        assert torch.allclose(after, before, rtol=1e-12, atol=1e-12)
+    dictionary.codes.zero_()
+    dictionary.leave_out(None)
+    dictionary.refresh()
+    for source in range(N):
+        entries = dictionary.entries(source)
+        assert torch.allclose(entries, entries[:, :1])
+
+
 def test_what_is_kept_for_the_gradient_grows_with_the_codes(generator):
     flow = trained_flow("notes", generator)
     few, many = (FrameDictionary(deepcopy(flow), frames, block=N * frames)._bytes_to_keep() for frames in (50, 500))

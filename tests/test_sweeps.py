@@ -179,7 +179,8 @@ def test_workers_are_other_processes_with_so_many_threads(threads):
 
 
 @pytest.mark.parametrize(
-    ("stage", "tasks", "threads"), [("flows", 1, 4), ("flows", 2, 2), ("flows", 9, 1), ("searches", 1, 1), ("rows", 9, 1)]
+    ("stage", "tasks", "threads"),
+    [("flows", 1, 4), ("flows", 2, 2), ("flows", 9, 1), ("searches", 1, 1), ("rows", 9, 1)],
 )
 def test_searches_have_one_thread_and_trainings_share_the_cores(stage, tasks, threads):
     with torch_threads(4):
