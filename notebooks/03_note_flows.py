@@ -348,7 +348,7 @@ few = Frames(
 sigmas = [0.0, 0.005, 0.02]
 trials = {}
 for sigma in sigmas:
-    changed = replace(recipe, noise=sigma, epochs=30, patience=30)
+    changed = replace(recipe, noise=sigma, epochs=20, patience=20)
     trials[sigma] = training.train(
         changed, few, validation[pair_rows], len(pair), experiment.seed, device
     )
