@@ -49,11 +49,12 @@ class Task:
 
 
 def evaluate_all(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """The row of every run, in order; what is missing is made on all cores.
+    """The row of every run, in order; flows and searches that are missing are made on all cores.
 
-    Raises the first error, once all the others have been tried.
+    Rows themselves are made by this process: that takes less time than to start others.  Raises the first error, once
+    all the others have been tried.
     """
-    failures = attempt(runs)
+    failures = attempt(runs, ("flows", "searches"))
     for error in failures.values():
         raise error
     return [workspace.evaluate(experiment) for workspace, experiment in runs]
@@ -73,15 +74,22 @@ def attempt(runs: Sequence[Run], stages: Sequence[str] = STAGES, part: slice = s
         except (InputError, OSError) as error:
             failures[run] = error
     for stage in stages:
-        unique = {task.path: task for _, tasks in possible for task in tasks[stage]}
-        hopeful = {task.path for run, tasks in possible if run not in failures for task in tasks[stage]}
+        wanted = [(run, _due(tasks, stage, stages)) for run, tasks in possible]
+        unique = {task.path: task for _, tasks in wanted for task in tasks}
+        hopeful = {task.path for run, tasks in wanted if run not in failures for task in tasks}
         mine = [task for task in list(unique.values())[part] if task.path in hopeful]
         errors |= _make(mine, stage)
-        for run, tasks in possible:
-            wrong = [errors[task.path] for task in tasks[stage] if task.path in errors]
+        for run, tasks in wanted:
+            wrong = [errors[task.path] for task in tasks if task.path in errors]
             if wrong:
                 failures.setdefault(run, wrong[0])
     return failures
+
+
+def _due(tasks: dict[str, list[Task]], stage: str, stages: Sequence[str]) -> list[Task]:
+    """A run's tasks of a stage; while others wait for their flows, a run that has its own may search."""
+    ready = all(task.path.exists() for task in tasks["flows"])
+    return tasks["searches"] if ready and stage == "flows" and "searches" in stages else tasks[stage]
 
 
 def _tasks(run: Run) -> dict[str, list[Task]]:

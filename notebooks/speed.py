@@ -363,7 +363,7 @@ def accelerated_search(times, decodings):
 
 
 watched_search(1, 1)
-allowed = fit.iterations // 2
+allowed = 2 * fit.iterations // 5
 TIMES = {"5 updates": 5}  # others are watched at every decoding
 searches = {
     "1 update": watched_search(1, allowed),

@@ -212,6 +212,21 @@ def test_what_takes_longest_begins_first(tmp_path):
     assert begun == ["long", "middle", "short"]
 
 
+def test_a_search_does_not_wait_for_the_flows_of_others(make, monkeypatch):
+    made = []
+    monkeypatch.setattr(sweeps, "_make", lambda tasks, stage: made.append((stage, {t.path for t in tasks})) or {})
+    waiting, ready = (make({"dds2.iterations": 4, "note_flows.epochs": 2, "seed": 5}) for _ in range(2))
+    runs = [sweeps.Run(waiting, waiting.experiment("dds2")), sweeps.Run(ready, ready.experiment("nmf"))]
+    dds2, nmf = (sweeps._tasks(run) for run in runs)
+    paths = {stage: [{task.path for task in tasks[stage]} for tasks in (dds2, nmf)] for stage in sweeps.STAGES}
+    assert not sweeps.attempt(runs)
+    assert made[0] == ("flows", paths["flows"][0] | paths["searches"][1])
+    assert made[1] == ("searches", paths["searches"][0] | paths["searches"][1])
+    made.clear()
+    assert not sweeps.attempt(runs, ["flows"])
+    assert made == [("flows", paths["flows"][0])]
+
+
 def test_all_searches_of_a_row_are_of_one_stage_and_longer_ones_are_known(make):
     rehearsed, plain = make({"evaluation.rehearse": True}), make({"evaluation.rehearse": False})
     efforts = {}
