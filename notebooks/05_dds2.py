@@ -414,7 +414,7 @@ def four_frames(chord: int) -> torch.Tensor:
 
 some = torch.cat([four_frames(chord) for chord in range(min(3, experiment.chords))])
 x, y = X[:, some].to(workspace.device), Y[:, some]
-brief = replace(profile.dds1, iterations=30)
+brief = replace(profile.dds1, iterations=40)
 contenders = {
     "an entry for each frame": lambda: FrameDictionary(flow, len(some)),
     "one entry for all frames": lambda: SharedDictionary(flow, 1),
