@@ -543,9 +543,12 @@ at_paper_size.set_index(["method", "instrument", "precision"])[columns].round(3)
 #
 # DDS-1 fails. It hardly tells sounding notes from silent ones, and its error is the largest, so the search itself does not arrive. It
 # takes the released code's steps, which are a thirtieth of those in `laptop`, from a random start. But so does DDS-2, with the same flows, and it
-# arrives. What differs is that in DDS-1 every note has one code of its own in every frame. Why that fails the run does not show. A guess: its cost
-# jumps ({doc}`04_dds1`), and whenever it has been above its lowest for long, the steps are halved. So the search may come to a halt
-# before the activations have grown. Nor is a fault of ours ruled out: on a CPU, DDS-1 has not been run at this size.
+# arrives. What differs is that in DDS-1 every note has one code of its own in every frame. Its cost jumps ({doc}`04_dds1`), and whenever it has
+# been above its lowest for long, the steps are halved. That may bring the search to a halt before the activations have grown: none can get
+# larger than the sum of all steps. So it was when two chords were tried on a CPU, with the flows of `laptop` and the released steps. They were
+# halved three times, and the largest activation was as large as all steps together, less than half of what it is with the steps of
+# `laptop`. PSA and average precision were much lower than with those. That this is all that fails at the paper's size is not shown: DDS-1 has not been run
+# there on a CPU.
 #
 # On a GPU products round their factors, and the MLPs of a searched flow are in bfloat16 (*mixed precision*). The last two rows, NMF and
 # DDS-3 with the same flow, were searched in single precision instead. What the rounding changes:
