@@ -87,7 +87,7 @@ def _iteration(method: str, size: Size, device: torch.device) -> Case:
         return repeated(begin_search().iterate)
 
     work = counts.iteration(size.profile, method, size.frames, size.samples)
-    times = (1 if method == "dds1" else 10) * SPEED[device.type]  # of DDS-1 before it leaves anything out
+    times = (1 if method == "dds1" else 10) * SPEED[device.type]  # so few of DDS-1 that it leaves nothing out yet
     return Case(f"{NAMES[method]} iteration", size.name, work, begin, times)
 
 

@@ -283,12 +283,10 @@ def probe(learn, learn_notes, test, test_notes):
     linear = LogisticRegression(C=0.01, max_iter=1000, tol=1e-3)
     classifier = make_pipeline(StandardScaler(), linear)
     classifier.fit(learn.cpu().numpy(), learn_notes.cpu().numpy())
-    guesses, truth = (
-        classifier.predict_proba(test.cpu().numpy()),
-        test_notes.cpu().numpy(),
-    )
-    entropy = log_loss(truth, guesses, labels=classifier.classes_)
-    return float((classifier.predict(test.cpu().numpy()) == truth).mean()), float(entropy)
+    guesses = classifier.predict_proba(test.cpu().numpy())
+    known, truth = classifier.classes_, test_notes.cpu().numpy()
+    share = (known[guesses.argmax(axis=1)] == truth).mean()
+    return float(share), float(log_loss(truth, guesses, labels=known))
 
 
 def nuisance_of(some_flow, frames):
@@ -332,10 +330,10 @@ for where, found in left.items():
 figure, axes = plt.subplots(
     2, 2, figsize=(9, 3.6), sharex="col", height_ratios=[3, 4], layout="constrained"
 )
-colours = [plots.MISSED, plots.RIGHT, plots.WRONG, plots.INK]
-colours = dict(zip(left["one octave"], colours, strict=True))
+chosen = (plots.MISSED, plots.RIGHT, plots.WRONG, plots.INK)
+colours = dict(zip(left["one octave"], chosen, strict=True))
 for row, (where, found) in zip(axes, left.items(), strict=True):
-    for ax, place in zip(row, (0, 1), strict=True):
+    for place, ax in enumerate(row):
         numbers = [measures[place] for measures in found.values()]
         ax.barh(list(found), numbers, color=[colours[name] for name in found])
         ax.set_title(where, loc="left", fontsize="medium")

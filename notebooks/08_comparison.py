@@ -546,7 +546,7 @@ at_paper_size.set_index(["method", "instrument", "precision"])[columns].round(3)
 # arrives. What differs is that in DDS-1 every note has one code of its own in every frame. Its cost jumps ({doc}`04_dds1`), and whenever it has
 # been above its lowest for long, the steps are halved. That may bring the search to a halt before the activations have grown: none can get
 # larger than the sum of all steps. So it was when two chords were tried on a CPU, with the flows of `laptop` and the released steps. They were
-# halved three times, and the largest activation was as large as all steps together, less than half of what it is with the steps of
+# halved again and again, and the largest activation was as large as all steps together, far below what it is with the steps of
 # `laptop`. PSA and average precision were much lower than with those. That this is all that fails at the paper's size is not shown: DDS-1 has not been run
 # there on a CPU.
 #

@@ -14,17 +14,6 @@ def samples(generator):
     return torch.rand(50, 8, dtype=torch.float64, generator=generator)
 
 
-def test_factors_may_be_rounded(samples, sources, generator):
-    H, G = (torch.rand(rows, 3, generator=generator) for rows in (50, 8))
-    exact = SampleDictionary(samples.float(), sources, 5)
-    rounded = SampleDictionary(samples.float(), sources, 5, factors=torch.bfloat16)
-    for name, argument in (("mix", H), ("correlate", G)):
-        expected, found = (getattr(dictionary, name)(argument) for dictionary in (exact, rounded))
-        assert found.dtype == torch.float32
-        assert 0 < ((found - expected) / expected).abs().max() < 0.02  # 8 bits are exact to 0.004
-    assert torch.equal(rounded.attribute(H), exact.attribute(H))
-
-
 @pytest.fixture
 def sources():
     return torch.arange(50) // 10
@@ -34,6 +23,17 @@ def sources():
 def dictionary(request, samples, sources, monkeypatch):
     monkeypatch.setattr(SampleDictionary, "BLOCK", request.param)
     return SampleDictionary(samples, sources, 5)
+
+
+def test_factors_may_be_rounded(samples, sources, generator):
+    H, G = (torch.rand(rows, 3, generator=generator) for rows in (50, 8))
+    exact = SampleDictionary(samples.float(), sources, 5)
+    rounded = SampleDictionary(samples.float(), sources, 5, factors=torch.bfloat16)
+    for name, argument in (("mix", H), ("correlate", G)):
+        expected, found = (getattr(dictionary, name)(argument) for dictionary in (exact, rounded))
+        assert found.dtype == torch.float32
+        assert 0 < ((found - expected) / expected).abs().max() < 0.02  # 8 bits are exact to 0.004
+    assert torch.equal(rounded.attribute(H), exact.attribute(H))
 
 
 def test_operators_are_those_of_the_dense_matrix(dictionary, samples, generator):
