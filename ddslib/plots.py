@@ -12,7 +12,6 @@ import librosa
 import matplotlib.pyplot as plt
 import numpy as np
 import soundfile
-import torch
 from IPython.display import HTML
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, to_rgb
@@ -23,7 +22,7 @@ from numpy.typing import ArrayLike
 
 from .config import FrontEnd, Pitches
 from .metrics import as_array
-from .spectrogram import expand, frequencies, times
+from .spectrogram import frequencies, times
 
 INK, RIGHT, WRONG, MISSED = "#222831", "#00798c", "#d1495b", "#edae49"
 METHOD_NAMES = {"nmf": "NMF", "dds1": "DDS-1", "dds2": "DDS-2", "dds3": "DDS-3"}
@@ -198,18 +197,6 @@ def training_history(ax: Axes, history: Mapping[str, ArrayLike]) -> None:
     ax.set(xlabel="epoch", ylabel="loss (nats a frame)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(frameon=False)
-
-
-def synthesise(X: ArrayLike, front_end: FrontEnd, seed: int = 0) -> np.ndarray:
-    """A sound (samples,) whose spectrogram is about X (K, T), with phases by Griffin and Lim from random ones.
-
-    Values of X outside [0, 1] are cut off.  A sound that would exceed full scale is made softer.
-    """
-    S = expand(torch.as_tensor(as_array(X)).clamp(0, 1), front_end.gamma).numpy()
-    above = front_end.n_fft // 2 - front_end.bins
-    stft = np.pad(S * front_end.n_fft / 4, ((1, above), (0, 0)))  # a Hann window sums to half its length
-    audio = librosa.griffinlim(stft, hop_length=front_end.hop, n_fft=front_end.n_fft, random_state=seed)
-    return audio / max(1.0, np.abs(audio).max())
 
 
 def players(sounds: Mapping[str, ArrayLike], sample_rate: int) -> HTML:

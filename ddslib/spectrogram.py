@@ -10,9 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from .config import FrontEnd, InputError, Pitches
 from .maps import Note, Recording, read_audio, read_notes, warn_of_disagreements
+
+ROUNDS, MOMENTUM = 32, 0.99  # of the search for phases
 
 
 def magnitude(audio: Tensor, front_end: FrontEnd) -> Tensor:
@@ -21,11 +24,19 @@ def magnitude(audio: Tensor, front_end: FrontEnd) -> Tensor:
     `audio` is (samples,); the result is (K, T) with T = 1 + samples // hop.  The ends are padded
     with silence.
     """
-    window = torch.hann_window(front_end.n_fft, dtype=audio.dtype, device=audio.device)
-    spectrum = torch.stft(
+    window = _window(front_end, audio)
+    return 2 * _transform(audio, front_end, window)[1 : 1 + front_end.bins].abs() / window.sum()
+
+
+def _window(front_end: FrontEnd, like: Tensor) -> Tensor:
+    return torch.hann_window(front_end.n_fft, dtype=like.dtype, device=like.device)
+
+
+def _transform(audio: Tensor, front_end: FrontEnd, window: Tensor) -> Tensor:
+    """The whole complex spectrum: (1 + n_fft / 2, T)."""
+    return torch.stft(
         audio, front_end.n_fft, front_end.hop, window=window, center=True, pad_mode="constant", return_complex=True
     )
-    return 2 * spectrum[1 : 1 + front_end.bins].abs() / window.sum()
 
 
 def compress(magnitudes: Tensor, gamma: float) -> Tensor:
@@ -41,6 +52,31 @@ def expand(X: Tensor, gamma: float) -> Tensor:
 def spectrogram(audio: Tensor, front_end: FrontEnd) -> Tensor:
     """Log-magnitude spectrogram X of `audio` (samples,) at the front end's rate: (K, T)."""
     return compress(magnitude(audio, front_end), front_end.gamma)
+
+
+def synthesise(X: Tensor, front_end: FrontEnd, seed: int = 0) -> Tensor:
+    """A sound (samples,) whose spectrogram is about X (K, T), with phases that are found from random ones.
+
+    Values of X outside [0, 1] are cut off, bins that are not kept are silent, and a sound that would exceed full
+    scale is made softer.  Phases are searched as by Griffin and Lim (1984), with the momentum of Perraudin, Balazs and
+    Søndergaard (2013): librosa has the same, but what it compiles on the way takes longer than all the rest.
+    """
+    S = expand(X.clamp(0, 1), front_end.gamma)
+    window = _window(front_end, X)
+    above = front_end.n_fft // 2 - front_end.bins
+    magnitudes = functional.pad(S * window.sum() / 2, (0, 0, 1, above))
+    angles = torch.rand(magnitudes.shape, generator=torch.Generator(X.device).manual_seed(seed), device=X.device)
+    phases, before = torch.exp(2j * torch.pi * angles), 0.0
+    for _ in range(ROUNDS):
+        spectrum = _transform(_back(magnitudes * phases, front_end, window), front_end, window)
+        phases, before = torch.sgn(spectrum - MOMENTUM / (1 + MOMENTUM) * before), spectrum
+    audio = _back(magnitudes * phases, front_end, window)
+    return audio / audio.abs().max().clamp(min=1)
+
+
+def _back(spectrum: Tensor, front_end: FrontEnd, window: Tensor) -> Tensor:
+    """The sound (samples,) whose transform comes nearest to `spectrum`."""
+    return torch.istft(spectrum, front_end.n_fft, front_end.hop, window=window, center=True)
 
 
 def frequencies(front_end: FrontEnd) -> np.ndarray:

@@ -578,9 +578,8 @@ held = {
 walked = {f"straight in the {space}": walk for space, walk in walks.items()}
 sounds = {}
 for caption, walk in (held | walked).items():
-    sounds[caption] = plots.synthesise(walk.T, front_end)
-heard = torch.from_numpy(sounds["the loud frame, held"]).float()
-heard = spectrogram.spectrogram(heard, front_end)[:, :61]
+    sounds[caption] = spectrogram.synthesise(walk.T.cpu(), front_end)
+heard = spectrogram.spectrogram(sounds["the loud frame, held"], front_end)[:, :61]
 error = metrics.relative_error(b[:, None].expand(-1, 61).cpu(), heard)
 print(f"relative error of the spectrogram that is heard: {error:.3f}")
 plots.players(sounds, front_end.sample_rate)

@@ -40,7 +40,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch.nn import functional
 
-from ddslib import plots, training
+from ddslib import plots, spectrogram, training
 from ddslib.config import load_profile
 from ddslib.experiment import Workspace
 from ddslib.flows import ActNorm, ConditionalGlow, LUMixing, standard_normal_log_density
@@ -405,7 +405,7 @@ plt.show()
 # %%
 def held(spectrum):
     """A spectrum (K,) as a steady sound."""
-    return plots.synthesise(spectrum[:, None].expand(-1, 40), front_end)
+    return spectrogram.synthesise(spectrum[:, None].expand(-1, 40), front_end)
 
 
 names = [librosa.midi_to_note(pitch) for pitch in pitches.numbers]

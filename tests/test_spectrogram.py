@@ -108,3 +108,23 @@ def test_a_note_outside_the_sources_names_its_file(tmp_path, smoke):
     path = write_recording(tmp_path, "MAPS_RAND_P2_M60-71_I32-96_S0_n1_CODE1234", [(0.2, 0.7, 72)])
     with pytest.raises(InputError, match=r"CODE1234\.mid: note 72 is outside"):
         spectrogram.labelled_spectrogram(maps.parse(path), smoke.front_end, smoke.pitches)
+
+
+def test_a_sound_of_given_magnitudes_is_about_as_near_as_librosa_s(smoke):
+    front_end = smoke.front_end
+    chord = sum(sine(hertz, 0.1) * torch.linspace(1, 0, 16000) for hertz in (261.6, 329.6, 392.0)).float()
+    X = spectrogram.spectrogram(chord, front_end)
+    S = spectrogram.expand(X, front_end.gamma).numpy() * front_end.n_fft / 4
+    padded = np.pad(S, ((1, front_end.n_fft // 2 - front_end.bins), (0, 0)))
+    reference = librosa.griffinlim(padded, hop_length=front_end.hop, n_fft=front_end.n_fft, random_state=0)
+
+    def error(sound):
+        return float((spectrogram.spectrogram(sound, front_end) - X).norm() / X.norm())
+
+    ours, theirs = error(spectrogram.synthesise(X, front_end)), error(torch.from_numpy(reference))
+    assert ours < 1.5 * theirs
+    assert ours < 0.2
+
+
+def test_a_sound_does_not_exceed_full_scale(front_end):
+    assert spectrogram.synthesise(torch.ones(1024, 20), front_end).abs().max() <= 1
