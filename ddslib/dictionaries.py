@@ -54,10 +54,6 @@ class Dictionary(ABC):
     def entries(self, source: int) -> Tensor:
         """Some of the entries of one source, to look at: (K, count)."""
 
-    @abstractmethod
-    def parameters(self) -> int:
-        """How many numbers the dictionary is made of."""
-
     def refresh(self) -> None:  # noqa: B027  a fixed dictionary has nothing to do
         """Decode the codes; called whenever they have changed."""
 
@@ -141,9 +137,6 @@ class SampleDictionary(Dictionary):
         chosen = (self._sources == source).nonzero().squeeze(1)
         return self._samples[chosen.to(self._samples.device)].T
 
-    def parameters(self) -> int:
-        return self._samples.numel()
-
 
 def _aligned(matrix: Tensor) -> Tensor:
     """With columns of zeros up to a multiple of 16: a product whose rows start anywhere may take half as long again."""
@@ -195,9 +188,6 @@ class DecodedDictionary(Dictionary):
         """Energies (entries, 1) or (entries, T), weighted by the entries' shares."""
         frame_energy = (shares(H) * energy).sum(dim=0)
         return Penalty(frame_energy.sum(), (energy - frame_energy) / (H.sum(dim=0) + SHARE_OFFSET))
-
-    def parameters(self) -> int:
-        return self._flow.size()
 
 
 class _Decoded:

@@ -215,6 +215,14 @@ class Workspace:
         factors = FACTORS[self.device.type] if self._mixed else None
         return SampleDictionary(frames.values, frames.sources, sources, self.device, resident, factors)
 
+    def _parameters(self, experiment: Experiment) -> int:
+        """How many numbers the method's dictionary is made of."""
+        if experiment.method not in FLOWS:
+            return self.frames(without=experiment.instrument).values.size
+        (needed,) = self.flows_of(experiment)
+        path = self.flow_path(*needed)
+        return _flow_size(path) if path.exists() else self.flow(*needed).flow.size()
+
     def fit(self, experiment: Experiment) -> Fit:
         """The settings of the experiment's search."""
         return getattr(self.profile, experiment.method)
@@ -348,7 +356,7 @@ class Workspace:
             "relative_error": metrics.relative_error(mixture.X, result.X_hat),
             "cost": float(result.cost.min()),
             "seconds": result.seconds,
-            "parameters": self.dictionary(experiment).parameters(),
+            "parameters": self._parameters(experiment),
             "device": self._device_name(self._mixed),
             "version": __version__,
         }
@@ -399,6 +407,12 @@ def _chords(root: Path, rendering: Rendering | None, mixture: Experiment, pitche
 
 def _contents(recordings: Iterable[Recording]) -> str:
     return content_digest(path for recording in recordings for path in (recording.path, recording.midi))
+
+
+@lru_cache(maxsize=32)
+def _flow_size(path: Path) -> int:
+    flow, _, _ = flows.load(path)
+    return flow.size()
 
 
 @lru_cache(maxsize=32)
