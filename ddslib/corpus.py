@@ -8,6 +8,7 @@ of a chord is rendered by itself, so the exact sources of every mixture are know
 import ctypes
 import json
 import logging
+import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -34,6 +35,7 @@ GAIN = 0.7  # FluidSynth's master gain: seven loud notes at once stay below full
 ONSET = 0.5  # s, with the pedal up; with the pedal down everything but the pedal is PEDAL_LEAD later
 PEDAL_LEAD = 0.2  # s between pedal and key, at the start and at the end
 TAIL = 1.62  # s of recording after the last key is released
+CHUNK = 16  # recordings of one piano that a worker renders in a row, at most
 LENGTHS = {"NO": 2.0, "LG": 4.0, "ST": 0.15, "RAND": 0.65}  # s that a key is held
 VELOCITIES = {"P": 40, "M": 64, "F": 96}
 
@@ -187,7 +189,8 @@ def _claim(root: Path) -> None:
 
 def _in_parallel(missing: list[Score], workers: int) -> Iterator[int]:
     """Render chunks of one piano in worker processes; yield the number of files done."""
-    chunks = [part for code in PIANOS for part in _chunks([s for s in missing if s.recording.instrument == code], 16)]
+    size = max(1, min(CHUNK, math.ceil(len(missing) / workers)))
+    chunks = [part for code in PIANOS for part in _chunks([s for s in missing if s.recording.instrument == code], size)]
     for _, future in in_processes([partial(_render_chunk, chunk) for chunk in chunks], workers):
         yield future.result()
 
