@@ -56,8 +56,9 @@ setup: $(VENV)/installed
 
 $(VENV)/installed: requirements.txt pyproject.toml workflow/system_packages.sh
 	PYTHON=$(PYTHON) sh workflow/system_packages.sh
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --no-compile --requirement requirements.txt
+	$(PYTHON) -m venv --upgrade-deps $(VENV)
+	grep == requirements.txt | xargs -n 20 -P $(CORES) $(VENV)/bin/pip install --quiet --no-deps --no-compile
+	$(VENV)/bin/pip install --quiet --no-compile --requirement requirements.txt # what torch brings along for a GPU
 	$(VENV)/bin/pip install --quiet --no-deps --editable .
 	touch $@
 
