@@ -2,6 +2,7 @@
 
 import gc
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,7 +31,7 @@ TRAINED = {"dds2": "note_flows", "dds3": "conditional_flow"}  # DDS-1 has the fl
 FIXED_WIDTHS = "K, fixed widths"
 NEXT_TO_NOTHING = {"T": 1, "K": 16, "N": 1, "C": 1, "M": 1}  # a flow needs some bins
 FEWEST_SECONDS = 0.01  # of what is timed at once: as many repetitions as this takes
-REPEATS = 5
+REPEATS = 5  # the first of them alone
 
 
 class Cost(NamedTuple):
@@ -41,6 +42,17 @@ class Cost(NamedTuple):
     operations: float  # counted, see `ddslib.counts`
 
 
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@_threads(os.cpu_count() or 1)
 def build(method: str, sizes: Sizes, device: torch.device) -> Dictionary:
     """The method's dictionary of that size, with untrained flows, or with random samples."""
     if method == "nmf":
@@ -102,7 +114,7 @@ def measure_training(recipe: FlowTraining, method: str, sizes: Sizes, device: to
     shape = _shape(method, sizes)
     steps = math.ceil(sizes.M / (recipe.batch * shape.stack))
     operations = steps * counts.training_step(recipe, shape, sizes.N).operations
-    return Cost(min(first, epoch(), epoch()), memory.bytes, operations)
+    return Cost(min(first, epoch()), memory.bytes, operations)
 
 
 def _shortest(part: Callable[[], object], device: torch.device) -> float:
@@ -114,7 +126,7 @@ def _shortest(part: Callable[[], object], device: torch.device) -> float:
         for _ in range(times):
             part()
 
-    return min(seconds(repeated, device) for _ in range(REPEATS)) / times
+    return min(once, *(seconds(repeated, device) / times for _ in range(REPEATS - 1)))
 
 
 def points(growth: Growth) -> Iterator[tuple[str, str, int, Sizes]]:
@@ -159,15 +171,13 @@ def table(profile: Profile, folder: Path, device: torch.device) -> pd.DataFrame:
 @contextmanager
 def _undisturbed() -> Iterator[None]:
     """One thread, and no looking for garbage among the thousands of objects that libraries hold for good."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     gc.collect()
     gc.freeze()
     try:
-        yield
+        with _threads(1):
+            yield
     finally:
         gc.unfreeze()
-        torch.set_num_threads(threads)
 
 
 def _rows(growth: Growth, device: torch.device) -> Iterator[dict]:
