@@ -303,8 +303,8 @@ for measure in ATTRIBUTION:
 told("resolution")
 
 # %% [markdown]
-# In the longer run of the `laptop` profile NMF, DDS-1 and DDS-2 gain PSA by the larger window. DDS-3 gains nothing that is sure. So
-# its lead over NMF does not grow in PSA, and in average precision it falls further behind.
+# In the longer run of the `laptop` profile every method gains PSA by the larger window. Whether the lead of DDS-3 over NMF grows
+# stays open in PSA. In average precision DDS-3 is behind, and falls further behind.
 #
 # ## 2. Dynamics
 #
@@ -395,8 +395,8 @@ print(f"C = {few} against C = {many}")
 told("entries")
 
 # %% [markdown]
-# In the longer run of the `laptop` profile more entries put more of the activity on right notes, in DDS-2 as well. But neither reconstructs better at the
-# last number of entries: the search has no more iterations for many more unknowns. And the average precision of DDS-3 falls by much.
+# In the longer run of the `laptop` profile more entries put more of the activity on right notes, in DDS-2 as well. But at the last number of entries DDS-2
+# reconstructs no better and DDS-3 worse: the search has no more iterations for many more unknowns. And the average precision of DDS-3 falls by much.
 #
 # ## 5. Sparsity
 #
@@ -455,8 +455,8 @@ for family in families:
 told("families")
 
 # %% [markdown]
-# In the longer run of the `laptop` profile the family *csound* helps NMF and DDS-3 in both measures. The family *fluid*, which has most of the pianos,
-# helps neither; without it PSA is even higher.
+# In the longer run of the `laptop` profile the family *csound* helps NMF in both measures, and DDS-3 in average precision; its PSA is just undecided. The
+# family *fluid*, which has most of the pianos, helps neither; without it PSA is even higher.
 #
 # One more statement of the paper, that the cost of NMF grows with the training data and that of DDS does not, is about time. It
 # is measured in {doc}`09_complexity`.
@@ -491,8 +491,8 @@ if len(longer) and kept_verdicts.exists():
 #
 # * With few chords many claims are undecided; the intervals say so. The longer run decides most of them.
 # * In the longer run of the `laptop` profile these statements of the paper hold: chords of similar loudness are easier, and sparsity grows
-#   from DDS-1 to DDS-3 without asking. These do not: the lead of DDS-3 does not grow with the window, PSA does not fall with each note,
-#   and more entries do not reconstruct better in as many iterations.
+#   from DDS-1 to DDS-3 without asking. These do not: PSA does not fall with each note, and more entries do not reconstruct better
+#   in as many iterations. Whether the lead of DDS-3 grows with the window is open.
 # * A claim may hold for PSA and not for average precision. Both have to be shown.
 #
 # **Next:** how fast it is against the machine's own limit, {doc}`speed`.
