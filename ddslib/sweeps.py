@@ -223,15 +223,24 @@ def _cell(key: str, text: str) -> Any:
 
 
 def collect(lines: Sequence[GridLine]) -> tuple[pd.DataFrame, list[GridLine]]:
-    """The rows that are there, each once and beside the cells that asked for it; and the lines without one."""
+    """The rows that are there, each once and beside the cells that asked for it; and the lines without one.
+
+    A key of the profile that is also a column of rows, such as ``precision``, becomes ``profile.precision``.
+    """
     found, missing = {}, []
     for line in lines:
         path = _row_path(line.run)
         if path is not None and path.exists():
-            found.setdefault(path, line.cells | json.loads(path.read_text()))
+            row = json.loads(path.read_text())
+            found.setdefault(path, _told_apart(line.cells, row) | row)
         else:
             missing.append(line)
     return pd.DataFrame(found.values()), missing
+
+
+def _told_apart(cells: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    clashing = row.keys() - OF_EXPERIMENT.keys()
+    return {f"profile.{key}" if key in clashing else key: cell for key, cell in cells.items()}
 
 
 def _row_path(run: Run) -> Path | None:

@@ -91,7 +91,7 @@ table[columns].round(3)
 # * **A row that fails does not stop the others.** It is named, with its line in the grid and the reason. `make sweep` then
 #   ends with an error, and the table has all other rows.
 # * **The table** is `work/<profile>/<name of the grid>.csv`: what the grid said, and the columns of every row. `ddslib collect`
-#   makes it at any time from what is there.
+#   makes it at any time from what is there. A key of the profile that has the name of a measure, `precision`, becomes `profile.precision`.
 # * If the engine was killed, it may say that its folder is locked. `make unlock GRID=grid.csv` clears that.
 #
 # ## On a SLURM cluster

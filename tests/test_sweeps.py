@@ -301,6 +301,16 @@ def test_the_command_line_sweeps_and_collects(grid, arguments, folder, capsys):
     assert "no row yet for line 3" in capsys.readouterr().err
 
 
+def test_a_key_of_the_profile_is_told_from_a_measure_of_that_name(arguments, folder, tmp_path):
+    grid = write_grid(tmp_path / "precision.csv", {"method": "nmf", "precision": "single"})
+    assert cli.main(["sweep", str(grid), *arguments]) == 0
+    assert cli.main(["collect", str(grid), *arguments]) == 0
+    with (folder / "precision.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["profile.precision"] == "single"
+    assert row["precision"] != "single"
+
+
 def test_a_sweep_killed_again_and_again_ends_with_every_row_once(folder, tmp_path):
     """Five times at random moments, with all of its processes, as when a machine loses power."""
     profile = {"extends": "smoke", "evaluation": {"rehearse": False}}
