@@ -54,7 +54,7 @@ def _threads(count: int) -> Iterator[None]:
 
 @_threads(os.cpu_count() or 1)
 def build(method: str, sizes: Sizes, device: torch.device) -> Dictionary:
-    """The method's dictionary of that size, with untrained flows, or with random samples."""
+    """The method's dictionary of that size, with untrained flows, or with random samples; made on all cores."""
     if method == "nmf":
         samples, sources = torch.rand(sizes.M, sizes.K), torch.arange(sizes.M) % sizes.N
         return SampleDictionary(samples, sources, sizes.N, device, resident=device.type == "cuda")
