@@ -58,7 +58,7 @@ $(VENV)/installed: requirements.txt pyproject.toml workflow/system_packages.sh
 	PYTHON=$(PYTHON) sh workflow/system_packages.sh
 	$(PYTHON) -m venv --upgrade-deps $(VENV)
 	grep == requirements.txt | xargs -n 20 -P $(CORES) $(VENV)/bin/pip install --quiet --no-deps --no-compile
-	$(VENV)/bin/pip install --quiet --no-compile --requirement requirements.txt # what torch brings along for a GPU
+	$(VENV)/bin/pip install --quiet --no-compile --requirement requirements.txt # and what a torch for GPUs brings along
 	$(VENV)/bin/pip install --quiet --no-deps --editable .
 	touch $@
 

@@ -2,7 +2,6 @@
 
 import gc
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,7 +20,7 @@ from .counts import FlowShape, Work
 from .dictionaries import Dictionary, FrameDictionary, SampleDictionary, SharedDictionary
 from .flows import ConditionalGlow, Flow, RealNVP
 from .frames import Frames
-from .machine import PeakMemory, seconds
+from .machine import PeakMemory, seconds, threads
 from .processes import progress
 from .training import train
 
@@ -31,7 +30,7 @@ TRAINED = {"dds2": "note_flows", "dds3": "conditional_flow"}  # DDS-1 has the fl
 FIXED_WIDTHS = "K, fixed widths"
 NEXT_TO_NOTHING = {"T": 1, "K": 16, "N": 1, "C": 1, "M": 1}  # a flow needs some bins
 FEWEST_SECONDS = 0.01  # of what is timed at once: as many repetitions as this takes
-REPEATS = 5  # the first of them alone
+REPEATS = 5  # measurements of a part, of which the shortest counts; the first is of one call
 
 
 class Cost(NamedTuple):
@@ -42,19 +41,9 @@ class Cost(NamedTuple):
     operations: float  # counted, see `ddslib.counts`
 
 
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@_threads(os.cpu_count() or 1)
+@threads(torch.get_num_threads())  # of the process, whatever is being timed
 def build(method: str, sizes: Sizes, device: torch.device) -> Dictionary:
-    """The method's dictionary of that size, with untrained flows, or with random samples; made on all cores."""
+    """The method's dictionary of that size, with untrained flows, or with random samples; made with all threads."""
     if method == "nmf":
         samples, sources = torch.rand(sizes.M, sizes.K), torch.arange(sizes.M) % sizes.N
         return SampleDictionary(samples, sources, sizes.N, device, resident=device.type == "cuda")
@@ -174,7 +163,7 @@ def _undisturbed() -> Iterator[None]:
     gc.collect()
     gc.freeze()
     try:
-        with _threads(1):
+        with threads(1):
             yield
     finally:
         gc.unfreeze()

@@ -35,9 +35,9 @@ GAIN = 0.7  # FluidSynth's master gain: seven loud notes at once stay below full
 ONSET = 0.5  # s, with the pedal up; with the pedal down everything but the pedal is PEDAL_LEAD later
 PEDAL_LEAD = 0.2  # s between pedal and key, at the start and at the end
 TAIL = 1.62  # s of recording after the last key is released
-CHUNK = 16  # recordings of one piano that a worker renders in a row, at most
 LENGTHS = {"NO": 2.0, "LG": 4.0, "ST": 0.15, "RAND": 0.65}  # s that a key is held
 VELOCITIES = {"P": 40, "M": 64, "F": 96}
+CHUNK = 16  # recordings of one piano that a worker renders in a row, at most
 
 FONTS = {  # file name: the Debian package that holds it
     "FluidR3_GM.sf2": "fluid-soundfont-gm",

@@ -411,6 +411,7 @@ def _contents(recordings: Iterable[Recording]) -> str:
 
 @lru_cache(maxsize=32)
 def _flow_size(path: Path) -> int:
+    """How many numbers were learnt; a process reads the file once."""
     flow, _, _ = flows.load(path)
     return flow.size()
 

@@ -25,14 +25,14 @@ def magnitude(audio: Tensor, front_end: FrontEnd) -> Tensor:
     with silence.
     """
     window = _window(front_end, audio)
-    return 2 * _transform(audio, front_end, window)[1 : 1 + front_end.bins].abs() / window.sum()
+    return 2 * _stft(audio, front_end, window)[1 : 1 + front_end.bins].abs() / window.sum()
 
 
 def _window(front_end: FrontEnd, like: Tensor) -> Tensor:
     return torch.hann_window(front_end.n_fft, dtype=like.dtype, device=like.device)
 
 
-def _transform(audio: Tensor, front_end: FrontEnd, window: Tensor) -> Tensor:
+def _stft(audio: Tensor, front_end: FrontEnd, window: Tensor) -> Tensor:
     """The whole complex spectrum: (1 + n_fft / 2, T)."""
     return torch.stft(
         audio, front_end.n_fft, front_end.hop, window=window, center=True, pad_mode="constant", return_complex=True
@@ -68,13 +68,13 @@ def synthesise(X: Tensor, front_end: FrontEnd, seed: int = 0) -> Tensor:
     angles = torch.rand(magnitudes.shape, generator=torch.Generator(X.device).manual_seed(seed), device=X.device)
     phases, before = torch.exp(2j * torch.pi * angles), 0.0
     for _ in range(ROUNDS):
-        spectrum = _transform(_back(magnitudes * phases, front_end, window), front_end, window)
+        spectrum = _stft(_istft(magnitudes * phases, front_end, window), front_end, window)
         phases, before = torch.sgn(spectrum - MOMENTUM / (1 + MOMENTUM) * before), spectrum
-    audio = _back(magnitudes * phases, front_end, window)
+    audio = _istft(magnitudes * phases, front_end, window)
     return audio / audio.abs().max().clamp(min=1)
 
 
-def _back(spectrum: Tensor, front_end: FrontEnd, window: Tensor) -> Tensor:
+def _istft(spectrum: Tensor, front_end: FrontEnd, window: Tensor) -> Tensor:
     """The sound (samples,) whose transform comes nearest to `spectrum`."""
     return torch.istft(spectrum, front_end.n_fft, front_end.hop, window=window, center=True)
 

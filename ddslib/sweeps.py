@@ -239,6 +239,7 @@ def collect(lines: Sequence[GridLine]) -> tuple[pd.DataFrame, list[GridLine]]:
 
 
 def _told_apart(cells: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """The cells of a line, under names that are not those of a row's measures."""
     clashing = row.keys() - OF_EXPERIMENT.keys()
     return {f"profile.{key}" if key in clashing else key: cell for key, cell in cells.items()}
 

@@ -99,6 +99,7 @@ def test_every_variant_of_dds_yields_a_row(quick, row, method, components):
     assert list(found) == COLUMNS
     assert (found["method"], found["components"], found["seed"], found["iterations"]) == (method, components, 0, 3)
     assert all(math.isfinite(value) for value in found.values() if isinstance(value, float))
+    assert found["parameters"] == quick.flow(*quick.flows_of(experiment)[0]).flow.size()
     assert quick.evaluate(experiment) == found
 
 

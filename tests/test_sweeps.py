@@ -19,6 +19,7 @@ import yaml
 from ddslib import cli, processes, sweeps, training
 from ddslib.config import InputError, load_profile
 from ddslib.experiment import METHODS, Workspace
+from ddslib.machine import threads as torch_threads
 from ddslib.processes import in_processes
 
 REPOSITORY = Path(__file__).parent.parent
@@ -107,17 +108,6 @@ def test_rows_side_by_side_are_the_rows_one_by_one(grid, make, folder, tmp_path)
 
 def numbers(row: dict) -> dict:
     return {name: value for name, value in row.items() if isinstance(value, float) and name != "seconds"}
-
-
-class torch_threads:  # noqa: N801  a context manager
-    def __init__(self, count):
-        self.count, self.before = count, torch.get_num_threads()
-
-    def __enter__(self):
-        torch.set_num_threads(self.count)
-
-    def __exit__(self, *error):
-        torch.set_num_threads(self.before)
 
 
 def test_what_fails_is_named_and_does_not_stop_the_others(make, tmp_path):
