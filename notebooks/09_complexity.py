@@ -201,15 +201,18 @@ lines = pd.DataFrame(fits()).astype({"from": "Int64", "to": "Int64"})
 exponents = lines.dropna()
 
 # %% tags=["nbval-ignore-output", "hide-input"]
-exponents.set_index(["method", "part", "grows"]).round(2)
+SHORT = dict(zip(PARTS.values(), ("W", "X̂"), strict=True))
+narrow = exponents.replace({"part": SHORT}).rename(columns={"last doubling": "last"})
+narrow["sizes"] = [f"{a}–{b}" for a, b in zip(narrow["from"], narrow["to"], strict=True)]
+columns = ["sizes", "predicted", "counted", "measured", "interval", "last"]
+narrow.set_index(["method", "part", "grows"])[columns].round(2)
 
 # %% tags=["nbval-ignore-output"]
 near = exponents["off by"].abs() <= 0.15
 print(f"within 0.15 of the prediction: {near.sum()} of {len(exponents)}")
 for line in exponents[~near].rename(columns={"last doubling": "last"}).itertuples():
-    print(f"  not {line.method}, {line.part}, {line.grows}: ", end="")
-    print(f"{line.measured:.2f}, predicted {line.predicted:.2f}; ", end="")
-    print(f"in the last doubling {line.last:.2f}")
+    print(f"  not {line.method}, {line.part}, {line.grows}: {line.measured:.2f}")
+    print(f"    predicted {line.predicted:.2f}; in the last doubling {line.last:.2f}")
 print("mostly overhead, and so not fitted:")
 for line in lines[lines.measured.isna()].itertuples():
     print(f"  {line.method}, {line.part}, {line.grows}")
