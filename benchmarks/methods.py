@@ -14,7 +14,7 @@ from ddslib.decomposition import Search
 from ddslib.dictionaries import Dictionary, FrameDictionary, SampleDictionary, SharedDictionary
 from ddslib.frames import Frames
 from ddslib.plots import METHOD_NAMES as NAMES
-from ddslib.precision import FACTORS
+from ddslib.precision import FACTORS, fast_products
 
 REPEATS = 5
 SPEED = {"cpu": 1, "cuda": 5}  # how many times as often something is done between two looks at the clock
@@ -182,6 +182,7 @@ def paper_jobs() -> dict[str, Work]:
     return searches | epochs
 
 
+@fast_products()
 def measure(case: Case, device: torch.device) -> tuple[dict, machine.Limits]:
     """A row, and the limits that were measured in turn with it, since a machine may have slow moments."""
     with machine.PeakMemory(device) as memory:

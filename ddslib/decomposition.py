@@ -12,6 +12,7 @@ from torch import Tensor
 from .config import CodeFit, Fit, InputError
 from .cuda import Recorder, adam
 from .dictionaries import Dictionary, SharedDictionary
+from .precision import fast_products
 from .processes import progress
 
 SMALLEST_CHANGE = 1e-15  # of the cost between iterations: below, the search has converged
@@ -101,6 +102,7 @@ class Search:
         self._lowest, self._history = _Lowest(self._H, self._codes), []
         self._recorder = Recorder(X.device)
 
+    @fast_products()
     def iterate(self) -> bool:
         """Step H, then the codes; whether the search is over.  Raises `InputError` as `decompose` does."""
         if self._history and len(self._history) % ITERATIONS_BETWEEN == 0:
@@ -116,6 +118,7 @@ class Search:
         self._step_codes()
         return self._schedule.is_over(costs[0])
 
+    @fast_products()
     def result(self) -> Decomposition:
         """The iterate of lowest cost so far, after one at least; the dictionary is left in its state."""
         H, codes = self._lowest.variables

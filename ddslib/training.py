@@ -22,9 +22,10 @@ from .cuda import Recorder, adam, fits
 from .flows import MLP, ConditionalGlow, Flow, RealNVP, below
 from .frames import Frames
 from .fused import affine
+from .precision import fast_products
 from .processes import progress
 
-REVISION = 4  # raise when the same recipe and frames come to yield another flow
+REVISION = 5  # raise when the same recipe and frames come to yield another flow
 CHECKPOINT_SECONDS = 60.0  # least time between two checkpoints
 DROPOUT = 0.1  # of the nuisance classifier
 VALIDATION_BATCH = {"cpu": 256, "cuda": 4096}  # frames of a unit at a time
@@ -56,6 +57,7 @@ def build(recipe: FlowTraining, n_sources: int, dimensions: int, generator: torc
     return RealNVP(n_sources, dimensions, recipe.steps, recipe.hidden, generator)
 
 
+@fast_products()
 def train(
     recipe: FlowTraining,
     frames: Frames,

@@ -253,18 +253,6 @@ def test_a_search_on_a_gpu_goes_where_one_on_a_cpu_goes(method):
     assert torch.allclose(on_gpu.A.cpu(), on_cpu.A, rtol=1e-2, atol=1e-3)
 
 
-def test_tensor_cores_are_used_for_as_long_as_asked_for():
-    products = torch.backends.cuda.matmul
-    before = products.fp32_precision
-    with tensor_cores(used=True):
-        assert products.fp32_precision == "tf32"
-        with pytest.raises(KeyError), tensor_cores(used=False):
-            assert products.fp32_precision == "ieee"
-            raise KeyError
-        assert products.fp32_precision == "tf32"
-    assert products.fp32_precision == before
-
-
 @needs_cuda
 @each_training
 def test_a_recorded_training_is_the_training_that_is_recorded(recipe, frames, monkeypatch):
