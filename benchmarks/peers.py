@@ -1,6 +1,7 @@
 """Other libraries on the same work: flows of the same shapes, and NMF with the same fixed dictionary.
 
-Our own code in another way is a peer too: fused by torch.compile, and in single precision.
+Our own code in another way is a peer too: fused by torch.compile, with the products that torch chooses, and in single
+precision.  All libraries get the products that torch chooses: whoever uses them does, too.
 
 Every library gets its own coupling with one network for scale and shift, the activation of ours where the
 choice is given, and random weights; speed does not depend on them.
@@ -29,7 +30,7 @@ from ddslib.dictionaries import SampleDictionary
 from ddslib.flows import RealNVP, standard_normal_log_density
 from ddslib.precision import fast_products, pays, tensor_cores
 
-from .methods import MAKERS, NAMES, Size, flow_of, searches
+from .methods import KINDS, MAKERS, NAMES, TRAININGS, Size, flow_of, searches
 
 REPEATS = 5
 PATIENCE = 20  # times our own time, after which a peer that is not there yet is no longer waited for
@@ -193,23 +194,26 @@ def _glow_pairs(size: Size, device: torch.device) -> Iterator[Pair]:
     flow = flow_of("conditional_flow", size, device)
     frozen = flow_of("conditional_flow", size, device).freeze()
     codes, x = torch.randn(300, K, device=device), torch.randn(256, K, device=device)
+    work = f"Glow back, {len(codes)} codes", f"Glow and gradients, {len(x)} frames"
+    back, learn = without_gradient(frozen.inverse, codes), learning([flow], [x])
     for peer in FLOWS:
         other = peer(K, recipe.steps, recipe.hidden, mixing=True).to(device)
         fixed = ", mixing not learnt" if peer is FreiaFlow else ""
         with torch.no_grad():
             other.density(x)  # ActNorm's state
-        yield Pair(
-            f"Glow back, {len(codes)} codes",
-            without_gradient(frozen.inverse, codes),
-            peer.library + fixed,
-            without_gradient(other.back, codes),
-        )
-        yield Pair(
-            f"Glow and gradients, {len(x)} frames",
-            learning([flow], [x]),
-            peer.library + fixed,
-            learning([other], [x]),
-        )
+        yield Pair(work[0], back, peer.library + fixed, without_gradient(other.back, codes))
+        yield Pair(work[1], learn, peer.library + fixed, learning([other], [x]))
+
+
+def product_pairs(size: Size, device: torch.device) -> Iterator[Pair]:
+    """Trainings whose products are done by the library that we choose, against the one that torch chooses on a CPU."""
+    if device.type != "cpu":
+        return
+    for kind in KINDS:
+        recipe, flow = getattr(size.profile, kind), flow_of(kind, size, device)
+        stack = (size.sources,) if kind == "note_flows" else ()
+        ours = learning([flow], [torch.randn(*stack, recipe.batch, size.bins)])
+        yield Pair(f"{TRAININGS[kind]} and gradients, {recipe.batch} frames", ours, "ours, usual products", ours)
 
 
 def precision_pairs(size: Size, device: torch.device) -> Iterator[Pair]:

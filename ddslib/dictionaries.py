@@ -252,7 +252,7 @@ class SharedDictionary(DecodedDictionary):
         return self._without_codes(self._decoded.entries)
 
 
-BLOCKS = {"cpu": 640, "cuda": 2**15}  # codes that DDS-1 decodes at a time
+BLOCKS = {"cpu": 1280, "cuda": 2**15}  # codes that DDS-1 decodes at a time
 KEEP = {"cpu": 2 * 2**30, "cuda": 16 * 2**30}  # bytes that it keeps for gradients, at most
 
 

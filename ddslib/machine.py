@@ -13,8 +13,6 @@ from typing import TypeVar
 
 import torch
 
-from .precision import fast_products
-
 Result = TypeVar("Result")
 
 PRODUCT = {"cpu": 2048, "cuda": 8192}  # side of the matrices whose product sets the pace
@@ -65,7 +63,6 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
     return timed(work, device)[0]
 
 
-@fast_products()
 def measure_limits(device: torch.device, repeats: int = 5) -> Limits:
     """Median rates of a matrix product and of a copy."""
     size = PRODUCT[device.type]
