@@ -320,7 +320,7 @@ plt.show()
 print(f"trained in {trained.seconds:.0f} s; there are {M} frames")
 
 # %% [markdown]
-# These are small flows, trained in about a minute. The paper's have 16 steps with networks of four layers
+# These are small flows, trained in a minute or so. The paper's have 16 steps with networks of four layers
 # {cite}`martak2021`, and are trained for up to 2500 epochs {cite}`martak2022`. Where the curves still fall at the right edge, more would help.
 #
 # ## The training noise
@@ -333,7 +333,7 @@ print(f"trained in {trained.seconds:.0f} s; there are {M} frames")
 #
 # $$ L \ge \frac{K}{2} \log(2 \pi e \sigma^2) $$
 #
-# We train two notes three times, with the profile's recipe and other noises.
+# We train two notes with three noises, and otherwise with the profile's recipe; fewer epochs are enough to see it.
 
 # %%
 pair = [0, chosen]

@@ -270,8 +270,8 @@ plt.show()
 #
 # ## What the codes did
 #
-# Decoding is cheap now, so the search can afford more iterations than in DDS-1. It makes them with smaller steps. The latents of
-# validation frames are the measure again.
+# Decoding is cheap now, so the search could afford more iterations than in DDS-1. In the `laptop` profile it makes as many, with smaller
+# steps. The latents of validation frames are the measure again.
 
 # %%
 codes = result.codes.cpu()
@@ -439,9 +439,9 @@ medians = {
 pd.DataFrame(medians).T.round(3)
 
 # %% [markdown]
-# In the `laptop` profile, owning the codes in common changes the attribution little, and it lowers the error. PSA rises
-# by much only with the number of entries, and then average precision falls: right notes are lost as well. So on a dozen frames it is
-# not the sharing that makes the difference between DDS-1 and DDS-2.
+# In the `laptop` profile, owning the codes in common changes the attribution little, and it lowers the error. With many entries
+# average precision falls by much: right notes are lost. Whether PSA rises with them is a matter of luck on so few frames; it differs from training to
+# training. So on a dozen frames, with the steps of DDS-1, neither by itself makes the difference between DDS-1 and DDS-2.
 #
 # Where is DDS-2 still wrong? The hammer's blow at the onset has energy at all frequencies. We compare the share of activity that is
 # wrong in the first three frames of each chord with that of all later frames, and ask where most of the wrong activity is.

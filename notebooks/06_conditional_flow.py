@@ -80,7 +80,7 @@ for name, size in ((f"{N} note flows", stack.size()), ("one flow", flow.size()))
 assert flow.size() < stack.size()
 
 # %% [markdown]
-# The stack grows with the number of notes; the one flow does not. It is small here and trained for minutes. The paper's
+# The stack grows with the number of notes; the one flow does not. It is small here and trained for a minute or two. The paper's
 # has 32 steps with networks of three layers of 1024 units, and is trained for up to 2500 epochs {cite}`martak2022`.
 
 # %% [markdown]
@@ -346,8 +346,8 @@ plt.show()
 
 # %% [markdown]
 # The numbers say how far the separation goes. Where the bars of $\mathbf{z}_\nu$ are far from guessing, it still knows the note.
-# Where the two bars of the octave are alike, the classifier has changed nothing that this probe can see.
-# That should not surprise: the term is weak beside hundreds of nats of likelihood, and $Q$ is a small network that learns
+# Where the bar with the classifier is no lower than the one without, the classifier has hidden nothing that this probe can see.
+# That should not surprise: the term is weak beside a likelihood of hundreds of nats or more, and $Q$ is a small network that learns
 # while the flow runs away from it. A probe that comes later, and has all the time it wants, finds what $Q$ did not.
 # And a flow is invertible: what is in $\mathbf{x}$ is in $\mathbf{z}$, in one part or the other or both. So it is certain
 # here where the note can be *set*. What the rest *knows* is only discouraged.
@@ -510,6 +510,6 @@ plt.show()
 # * One flow can hold all notes: a fixed part of the latent vector says which, the rest is a code.
 # * Its loss is a conditional log-likelihood. A classifier in training is meant to keep the note out of the rest.
 # * Whether it did is for an independent probe to say. In the `laptop` profile it did not: the probe reads the note from the rest
-#   about as well as from the spectrum, with the classifier or without, and the classifier's own cross-entropy did not show it.
+#   about as well as from the spectrum, with the classifier no worse than without, and the classifier's own cross-entropy did not show it.
 #
 # **Next:** {doc}`07_dds3` searches the nuisance codes of this flow.

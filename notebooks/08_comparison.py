@@ -332,7 +332,7 @@ plt.show()
 # %% [markdown]
 # ## Settings that are chosen
 #
-# The rule for positivity mostly trades one measure for the other. What the weight of the likelihood does is not known
+# The rule for positivity may trade one measure for the other. What the weight of the likelihood does is not known
 # beforehand. And a search may start from random activations, as the paper's, or from those that are fitted to the modes of
 # the codes ({doc}`speed`). So we choose all three, on chords
 # of a *training* piano whose whole family is left out of the training. The measure of the choice is the harmonic mean of
@@ -462,9 +462,9 @@ for rule in ("projection", "relu"):
 
 # %% [markdown]
 # On the rendered corpus every method gains PSA by `relu`, the stored dictionary included. An entry that is once silent is
-# out of the search, so activity gathers on few entries. Part of what looks like the merit of searched dictionaries is
-# therefore the merit of this rule. NMF pays for it. In the `laptop` profile its relative error about doubles: many entries fall silent
-# after the first large steps, and what is left explains $\mathbf{X}$ badly.
+# out of the search, so activity gathers on few entries. Much of what looks like the merit of searched dictionaries is
+# therefore the merit of this rule. NMF pays for it. In the `laptop` profile its relative error about doubles: what is left of its entries
+# explains $\mathbf{X}$ badly.
 #
 # Which dictionary is better has to be asked under *one* rule. The lines above do that, with intervals over chords, for one seed and
 # one piano. Under `relu` the difference had the other sign on the training piano of the choice, in the `laptop` profile. So it is
@@ -511,7 +511,7 @@ print(f"comparison.csv: {len(everything)} rows, {everything.shape[1]} columns")
 # 2500 epochs, 1000 iterations. `paper-short` is the same with every third training frame, fewer epochs, noise on the training
 # frames as in `laptop`, and 24 chords. It was run once, on a GPU, and what came out is kept in the folder `results`.
 #
-# The losses of its two trainings, in nats a frame. Validation lies lower, since noise is added to training frames only. From epoch 150 on, note flows
+# The losses of its two trainings, in nats a frame. Validation lies lower, since noise is added to training frames only. Towards the end, note flows
 # that no longer improve leave the mean:
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Training at the paper's size. Left: the note flows, mean over those that still train. Right: the conditional flow.", "name": "fig-paper-training"}, "image": {"alt": "Two panels with losses that fall over epochs. The note flows level off after about a hundred epochs; the conditional flow's loss is still falling at the end."}}
@@ -577,12 +577,12 @@ print(f"DDS-3 in mixed precision: {faster:.1f} times as fast")
 #
 # * In the `laptop` profile, with the settings that are taken over, the order in PSA is the paper's, for both recordings. In average
 #   precision NMF is first or level with the best.
-# * Once the settings are chosen for each method, NMF has the highest PSA too, at more than twice the error. So the paper's order is found
+# * Once the settings are chosen for each method, NMF has the highest PSA too, at more than twice the error that it had before. So the paper's order is found
 #   here, but only with the paper's settings.
-# * Activations that start from a fit to the modes of the codes raise both measures of DDS-2 and DDS-3, in the `laptop` profile.
+# * Activations that start from a fit to the modes of the codes raise both measures of DDS-2 and DDS-3 on the recording from near, in the `laptop` profile.
 # * A PSA by itself is half an answer. Read it beside average precision.
 # * `relu` raises PSA whatever the dictionary is. NMF and DDS are compared fairly under the same rule only.
-# * `relu` mostly raises PSA and lowers average precision, so the rule has to be chosen, and not on the piano that is reported. A
+# * `relu` lowers average precision of NMF and DDS-3, so the rule has to be chosen, and not on the piano that is reported. A
 #   stronger likelihood helps neither measure of DDS-3 in the `laptop` profile.
 #
 # **Next:** try it on recordings of your own ({doc}`../book/rerun`).

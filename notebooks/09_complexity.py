@@ -85,7 +85,7 @@ for method in NAMES:
 # else. A time is the shortest of several: whatever disturbs can only make it longer. Before it is doubled, each size is
 # made next to nothing. The time that is left is *overhead*: what the other sizes cost by themselves, and the calls. Where a
 # time is less than four overheads, overhead has a large share in it. Such points are drawn open, and left
-# out of the fits.
+# out of the fits, unless the time is predicted not to grow at all.
 
 # %%
 table = complexity.table(profile, Path(work_dir) / "complexity", workspace.device)
@@ -152,7 +152,7 @@ growth_figure("X_hat")
 # A power law $t = a\, s^{p}$ is a straight line on logarithmic paper, and $p$ is its slope. Here it is for each part and
 # size, with its 95 % interval. Beside it is what Table I predicts, and the slope of the operations that were counted. With fixed widths
 # the counted slope is the prediction, since the products with $K$ and without it add up. What is not a product, such as the
-# passes of a coupling between them, grows more slowly, and holds the slope down while sizes are moderate. So the table also has the
+# passes of a coupling between them, grows more slowly, and holds the slope down while sizes are moderate. Where data outgrow a cache, the slope is too steep for a while. So the table also has the
 # slope of the *last doubling* alone, where the leading term weighs most.
 
 # %%
@@ -289,7 +289,9 @@ for M, seconds in zip(stored, nmf_seconds, strict=True):
     print(f"NMF, M = {M}: {1e3 * seconds:.1f} ms")
 print(f"DDS-3, whatever M is: {1e3 * dds3_seconds:.1f} ms")
 print(f"the exponent of NMF in M: {law[0]:.2f}")
-print(f"they cross at about M = {crossing:.0f}; this profile has {here} frames")
+print(
+    f"the lines, extended, cross at about M = {crossing:.0f}; this profile has {here} frames"
+)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Time of an iteration against the amount of stored training data. Upright: the frames that this profile has.", "name": "fig-crossing"}, "image": {"alt": "A rising line of points for NMF and a level line for DDS-3 on logarithmic axes; they cross."}}
 figure, ax = plt.subplots(figsize=(6, 3.2))

@@ -304,7 +304,7 @@ told("resolution")
 
 # %% [markdown]
 # In the longer run of the `laptop` profile every method gains PSA by the larger window. Whether the lead of DDS-3 over NMF grows
-# stays open in PSA. In average precision DDS-3 is behind, and falls further behind.
+# stays open. In average precision it is no lead: there DDS-3 is behind.
 #
 # ## 2. Dynamics
 #
@@ -368,7 +368,7 @@ for method, measure in product(FAST, ATTRIBUTION):
 told("polyphony")
 
 # %% [markdown]
-# In the longer run of the `laptop` profile average precision falls with each note, for every method. PSA does not: for NMF and DDS-2 it rises.
+# In the longer run of the `laptop` profile average precision falls as notes are added, for every method. PSA does not: for NMF and DDS-2 it rises.
 # Above chance only NMF's rise is left, and barely. PSA asks only whether the activity that is there is right, and the more notes
 # sound, the more of it is.
 #
@@ -395,8 +395,8 @@ print(f"C = {few} against C = {many}")
 told("entries")
 
 # %% [markdown]
-# In the longer run of the `laptop` profile more entries put more of the activity on right notes, in DDS-2 as well. But at the last number of entries DDS-2
-# reconstructs no better and DDS-3 worse: the search has no more iterations for many more unknowns. And the average precision of DDS-3 falls by much.
+# In the longer run of the `laptop` profile more entries put more of the activity on right notes, in DDS-2 as well. But at the last number of entries both
+# reconstruct worse: the search has no more iterations for many more unknowns. And the average precision of DDS-3 falls by much.
 #
 # ## 5. Sparsity
 #
@@ -456,7 +456,7 @@ told("families")
 
 # %% [markdown]
 # In the longer run of the `laptop` profile the family *csound* helps NMF in both measures, and DDS-3 in average precision; its PSA is just undecided. The
-# family *fluid*, which has most of the pianos, helps neither; without it PSA is even higher.
+# family *fluid*, which has most of the pianos, helps only the average precision of DDS-3; without it PSA of both is even higher.
 #
 # One more statement of the paper, that the cost of NMF grows with the training data and that of DDS does not, is about time. It
 # is measured in {doc}`09_complexity`.
@@ -489,7 +489,7 @@ if len(longer) and kept_verdicts.exists():
 # %% [markdown]
 # ## What was learnt
 #
-# * With few chords many claims are undecided; the intervals say so. The longer run decides most of them.
+# * With few chords many claims are undecided; the intervals say so. The longer run decides about half of them.
 # * In the longer run of the `laptop` profile these statements of the paper hold: chords of similar loudness are easier, and sparsity grows
 #   from DDS-1 to DDS-3 without asking. These do not: PSA does not fall with each note, and more entries do not reconstruct better
 #   in as many iterations. Whether the lead of DDS-3 grows with the window is open.

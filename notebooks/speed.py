@@ -46,6 +46,7 @@ from ddslib.config import PROFILES, load_profile
 from ddslib.decomposition import decompose, decompose_long
 from ddslib.experiment import Workspace
 from ddslib.machine import Limits
+from ddslib.precision import fast_products
 
 plots.use_style()
 measured = {
@@ -57,30 +58,29 @@ for result in (CPU, GPU):
     limits, versions = result["limits"], result["versions"]
     print(f"{result['device']}: ddslib {versions['ddslib']}, ", end="")
     print(f"torch {versions['torch']}")
-    print(f"  matrix products {limits['gflops']:.0f} · 10⁹ operations a second", end="")
+    print(f"  matrix products {limits['gflops']:.0f} · 10⁹ operations a second")
     if "usual_gflops" in limits:
-        print(f", as torch does them by itself {limits['usual_gflops']:.0f}", end="")
-    print()
+        print(f"    as torch does them by itself {limits['usual_gflops']:.0f}")
     print(f"  copies {limits['gbytes']:.0f} · 10⁹ bytes a second")
 
 # %% [markdown]
 # ## The limit
 #
 # An iteration has to compute so much, and to move so much between memory and processor. Let $n$ be its operations,
-# counted in its matrix products, and $b$ the bytes of all weights, inputs and outputs, each once. No program can be faster than
+# counted in its matrix products, and $b$ the bytes of all weights, inputs and outputs, each once. No program that rounds no further can be faster than
 #
 # $$ t_{\min} = \max\left(\frac{n}{\text{rate of products}}, \frac{b}{\text{rate of copies}}\right) $$
 #
 # The rates are measured in turn with each row, with a large product and a large copy. (On the CPU rows and product are in single
 # precision; on the GPU the product's factors are in bfloat16.) The *fraction of the limit* is
-# $t_{\min}$ over the time that was measured. At 1 there is nothing left to gain. (More than 1 says that the machine was slower when
-# the rates were measured than a moment later, when the work was.)
+# $t_{\min}$ over the time that was measured. At 1 there is nothing left to gain, but by rounding. (The searches of the book do round, where
+# the processor has instructions for it. How much faster that is can be seen under *Other libraries*.)
 #
 # On a CPU torch has two libraries for products in single precision. By itself it takes MKL, which uses the widest registers on Intel's processors
 # only. The other, oneDNN, uses them on any. So our searches and trainings take oneDNN, and the limit is its rate. Both rates are printed
-# above. The last column of the CPU's table is the fraction of the lower limit, the one of torch by itself; there more than 1 can be reached.
+# above. The column *of torch's own* has the fraction of the limit that torch by itself would set; it can be more than 1.
 #
-# Memory is what was in use at most beyond what was before; where memory is used again that had been in use, it is next to nothing.
+# A training step is all of it: forwards, gradients, clipping, and Adam. In DDS-1 no entry is dead yet. Memory is what was in use at most beyond what was before; where memory is used again that had been in use, it is next to nothing.
 # `smoke` is the profile of the tests, one octave; `laptop` is the book's;
 # `paper widths`, on a CPU, are the layers of the paper's size, with a quarter of its flow steps, of its frames and of its
 # components, and with smaller batches.
@@ -95,24 +95,27 @@ def against_the_limit(result):
     """The table of a machine."""
     rows = pd.DataFrame(result["rows"])
     memory = rows["peak_bytes"].clip(lower=0) / 2**20
-    table = pd.DataFrame(
-        {
-            "what": rows["name"],
-            "size": rows["size"],
-            "ms": rows["ms"].map(three_digits),
-            "10⁹ operations": (rows["operations"] / 1e9).map(three_digits),
-            "MB": (rows["bytes"] / 1e6).map("{:.0f}".format),
-            "fraction of the limit": rows["fraction"].map("{:.2f}".format),
-            "more memory, MiB": memory.map("{:.0f}".format),
-        }
-    ).set_index(["what", "size"])
-    if "usual_gflops" in result["limits"]:
-        usual = Limits(result["limits"]["usual_gflops"], result["limits"]["gbytes"])
-        least = [usual.seconds(row.operations, row.bytes) for row in rows.itertuples()]
-        table["of torch's own limit"] = [
-            f"{1000 * s / ms:.2f}" for s, ms in zip(least, rows.ms, strict=True)
-        ]
-    return table
+    columns = {
+        "what": rows["name"],
+        "size": rows["size"],
+        "ms": rows["ms"].map(three_digits),
+        "10⁹ operations": (rows["operations"] / 1e9).map(three_digits),
+        "MB": (rows["bytes"] / 1e6).map("{:.0f}".format),
+        "fraction of the limit": rows["fraction"].map("{:.2f}".format),
+    }
+    if usual := usual_limits(result):
+        least = rows.apply(lambda row: usual.seconds(row.operations, row.bytes), axis=1)
+        columns["of torch's own"] = (1000 * least / rows["ms"]).map("{:.2f}".format)
+    columns["more memory, MiB"] = memory.map("{:.0f}".format)
+    return pd.DataFrame(columns).set_index(["what", "size"])
+
+
+def usual_limits(result):
+    """With the products of torch by itself, where they were measured."""
+    limits = result["limits"]
+    if "usual_gflops" in limits:
+        return Limits(limits["usual_gflops"], limits["gbytes"])
+    return None
 
 
 against_the_limit(CPU)
@@ -128,7 +131,7 @@ against_the_limit(GPU)
 # The same as a *roofline*: how much is computed for each byte, against how much is computed in a second. On the slope,
 # memory is the limit. On the flat part, it is the arithmetic.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Rooflines of the CPU (left) and of the GPU (right). A point is a method's iteration or a training step; the line is the limit. Filled: laptop; open: paper widths on the CPU, the paper's size on the GPU.", "name": "fig-roofline"}, "image": {"alt": "Two panels with points under a line that first rises and then is flat, on logarithmic axes. On the CPU NMF and DDS-3 lie close to the flat part, the note flows below it. On the GPU all points are well below the line, those of the paper's size less so."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Rooflines of the CPU (left) and of the GPU (right). A point is a method's iteration or a training step; the line is the limit, the dotted one that of torch's own products. Filled: laptop; open: paper widths on the CPU, the paper's size on the GPU.", "name": "fig-roofline"}, "image": {"alt": "Two panels with points under a line that first rises and then is flat, on logarithmic axes. On the CPU NMF and DDS-3 lie close to the flat part, the note flows below it. On the GPU all points are well below the line, those of the paper's size less so."}}
 names = list(dict.fromkeys(row["name"] for row in CPU["rows"]))
 MARKERS = dict(zip(names, "osD^v*", strict=True))
 
@@ -139,6 +142,8 @@ def roofline(ax, result):
     intensity = np.logspace(-0.5, 3.5, 200)
     roof = np.minimum(limits["gflops"], limits["gbytes"] * intensity)
     ax.loglog(intensity, roof, color=plots.INK, label="limit")
+    if usual := usual_limits(result):
+        ax.axhline(usual.gflops, color=plots.INK, lw=0.8, ls=":", label="torch's own")
     for size, face in (("laptop", plots.RIGHT), ("paper", "white")):
         for row in rows[rows["size"].str.startswith(size)].itertuples():
             x, y = row.operations / row.bytes, row.operations / row.ms / 1e6
@@ -178,15 +183,15 @@ plt.show()
 #
 # ## What is left
 #
-# On the CPU: the note flows are small. A weight is used for a handful of codes only, and the time goes into fetching it (DDS-2), or into the
+# On the CPU: the note flows are small. A weight is used for a handful of codes only, and much of the time goes into fetching it, twice (DDS-2), or into the
 # passes that are left, and into gathering bins in the order of the permutation (DDS-1, and training). Now that products are fast, this weighs more:
 # in a block of DDS-1 they take a third of the time. To give every thread some of the
 # flows with all of their operations, instead of its share of each operation, was tried and brought nothing. Neither did large memory pages, or a C library
 # that keeps freed memory. The products of a stack as grouped convolutions took longer.
 #
 # A compiler can fuse what is left between the products of a coupling. The key `compiled` of a flow's training leaves that to `torch.compile`, and the
-# tables below compare the two. It is off in the `laptop` profile. There the flows are trained side by side, each on one thread; on one
-# thread a step became no faster, and compiling takes its time. In the `paper` profile it is on.
+# tables below compare the two. On a CPU a step becomes no faster, so it is off in the `laptop` profile. In the `paper` profile, which is meant for a
+# GPU, it is on.
 #
 # On the GPU everything but the largest products is small. The limit is that of a product of 8192 × 8192 × 8192; those of DDS-3 at the paper's
 # size have 1200 rows, and a training batch has 512. Between them are passes over what they computed. The products of DDS-1 would take a few hundredths
@@ -196,7 +201,8 @@ plt.show()
 # ## Other libraries
 #
 # The same work by libraries for flows and for NMF. They have no stacks, so a flow for every note is a loop. Their products are those of torch by
-# itself, as for anyone who uses them. Pairs are measured in turn; a ratio above 1 says that ours is faster. On the CPU:
+# itself, as for anyone who uses them. Pairs are measured in turn, five times. A ratio above 1 says that ours is faster; in brackets are the least
+# and the largest. On the CPU:
 
 
 # %% tags=["hide-input"]
@@ -204,7 +210,8 @@ def ratio(row) -> str:
     if not row["reached"]:
         return f"> {row['ratio']:.0f} (not reached)"
     low, high = row["ratio_spread"]
-    return f"{row['ratio']:.1f} [{low:.1f}, {high:.1f}]"
+    spread = f" [{low:.1f}, {high:.1f}]" if low < high else ""
+    return f"{row['ratio']:.1f}{spread}"
 
 
 def against_peers(result):
@@ -235,15 +242,17 @@ against_peers(GPU)
 # triangles and hand-written gradients are more launches. Recorded, as in `train`, the step takes as long as the table further up says.
 #
 # *Ours, usual products* is ours without oneDNN. *Ours, compiled* is the same stack, fused by `torch.compile`. FrEIA has no dense mixing that is learnt. Its fixed one is inverted
-# once, as our frozen one is, and its training has less to do. NMF is measured until the distance is what our search ends with, or until a peer has taken many times as long. The
-# others multiply $\mathbf{H}$ by a ratio (mu), or go coordinate by coordinate (cd). Against *ours, single precision*, an iteration rounds the factors of its products.
+# once, as our frozen one is, and its training has less to do. The other two libraries solve for their triangles in every call. NMF is measured until the
+# distance is what our search ends with, or until a peer has taken many times as long, once each. The
+# others multiply $\mathbf{H}$ by a ratio (mu), or go coordinate by coordinate (cd). In the rows *ours, single precision* it is the first time that is of
+# rounded factors.
 
 # %% [markdown]
 # ## Rounded numbers
 #
 # A number in bfloat16 has the range of one in single precision, and a third of its digits. What does that do to what is found? On a CPU that has instructions
 # for it, all searches of {doc}`08_comparison` were made twice, with and without. Here are means over both recordings, and over the seeds where there
-# are some. What rounding changes is to be compared with what another seed changes:
+# are some. What rounding changes is to be compared with what another seed changes, which is given without its sign:
 
 # %% tags=["hide-input"]
 RESULTS = PROFILES.parent / "results"
@@ -263,13 +272,13 @@ effects = {}
 for measure, name in COMPARED.items():
     effects[name, "single"] = means[measure].map("{:.3f}".format)
     effects[name, "rounding"] = changes[measure].map("{:+.3f}".format)
-    effects[name, "other seed"] = between[measure].map(lambda x: f"±{x:.3f}" if x else "")
+    effects[name, "other seed"] = between[measure].map(lambda x: f"{x:.3f}" if x else "")
 faster = (single.seconds / mixed.seconds).groupby("method").median()
 effects["seconds", "single / rounded"] = faster.map("{:.1f}".format)
 pd.DataFrame(effects).reindex(means.index).rename(index=plots.METHOD_NAMES)
 
 # %% [markdown]
-# NMF does not notice. DDS-2 and DDS-3 are moved by less than by another seed. DDS-1 has one seed only; its search is the one
+# NMF hardly notices. DDS-2 and DDS-3 are moved by less than by another seed. DDS-1 has one seed only; its search is the one
 # that jumps ({doc}`04_dds1`), and a difference in the last digit is enough to send it elsewhere.
 #
 # ## Seconds, not iterations
@@ -347,6 +356,7 @@ def watched_search(times, iterations, **changes):
     return decompose(X, dictionary, search, generator=draws).cost, dictionary.diary
 
 
+@fast_products()
 def accelerated_search(times, decodings):
     """The same with accelerated updates of the activations."""
     dictionary = Watched(workspace.dictionary(experiment), 1)
@@ -436,9 +446,16 @@ for name in others:
         change = curves[name][measure][-1] - curves[usual][measure][-1]
         print(f"  at the end {measure} {change:+.3f}")
 
+# %% tags=["nbval-ignore-output"]
+for name in others:
+    below = np.flatnonzero(curves[name]["cost J"] <= target)
+    if len(below):
+        share = curves[name]["seconds"][below[0]] / curves[usual]["seconds"][-1]
+        print(f"{name}: that cost in {share:.0%} of the seconds")
+
 # %% [markdown]
-# Read the last lines together: a setting is worth having only if neither measure suffers. In the `laptop` profile, with five updates
-# the cost is reached after fewer decodings, but average precision ends lower. Accelerated updates end with the lowest cost. They do better
+# Read the lines together: a setting is worth having only if neither measure suffers. In the `laptop` profile, with five updates
+# the cost is reached after fewer decodings, in nearly as many seconds, and average precision ends lower. Accelerated updates end with the lowest cost. They do better
 # than clamped steps in both measures; but against the usual steps PSA suffers, as it does from clamping. The fitted start raises both measures by much, although
 # its cost ends higher. Does it do so in the other searches? Again with half of the profile's iterations:
 
@@ -463,7 +480,7 @@ starts.set_index(["method", "start"])[
 
 # %% [markdown]
 # In the `laptop` profile PSA is higher with the fitted start for each method, and average precision for all but DDS-2, which loses a
-# little on these few chords. On the chords of {doc}`08_comparison`, where DDS-2 and DDS-3 may choose it, both measures of both gain. So
+# little on these few chords. On the chords of {doc}`08_comparison`, where DDS-2 and DDS-3 may choose it, both measures of both gain from near. So
 # `start: fitted` is a named option. The default stays the paper's random start.
 
 # %% [markdown]
@@ -495,13 +512,13 @@ for name, A, relative in (
 assert A_long.shape == whole.A.shape
 
 # %% [markdown]
-# The two also differ in the rule for positivity, which mostly moves PSA and average precision in opposite directions ({doc}`08_comparison`).
+# The two also differ in the rule for positivity, which mostly moves PSA and average precision of DDS-3 in opposite directions ({doc}`08_comparison`).
 
 # %% [markdown]
 # ## At the paper's size
 #
 # What whole searches of 500 frames, about 25 chords, and an epoch of training on 60 000 frames, take with the `paper`
-# profile. On the CPU it is an **estimate**: counted operations at the limit of the machine. On the GPU it is the time of an
+# profile. On the CPU it is an **estimate**, and the least: counted operations at the limit of the machine. On the GPU it is the time of an
 # iteration or of a training step, from the table above, times their number; what is done once is not in it.
 
 # %%
@@ -523,7 +540,7 @@ moving, computing = jobs.bytes / rates["gbytes"], jobs.operations / rates["gflop
 pd.DataFrame(
     {
         "10¹² operations": (jobs.operations / 1e12).map(three_digits),
-        "CPU, at least": (np.maximum(moving, computing) / 1e9).map(readable),
+        "CPU, single precision": (np.maximum(moving, computing) / 1e9).map(readable),
         "GPU": on_gpu.map(readable),
     }
 )
@@ -537,6 +554,6 @@ pd.DataFrame(
 # * On the CPU the large products are near the limit, and farthest from it are many flows with few codes each. On the GPU nothing is
 #   near it; best is DDS-3 at the paper's size.
 # * How the passes between products are made decides the speed of small flows.
-# * On a GPU a search at the paper's size takes seconds, and so does an epoch of training.
+# * On a GPU a search at the paper's size takes seconds, that of DDS-1 less than a minute, and an epoch of training a few seconds at most.
 # * A faster fit has to be judged by what it attributes, and not by its cost.
 # * Where the activations start decides more than how often they are updated.
