@@ -185,7 +185,7 @@ plt.show()
 #
 # On the CPU: the note flows are small. A weight is used for a handful of codes only, and much of the time goes into fetching it, twice (DDS-2), or into the
 # passes that are left, and into gathering bins in the order of the permutation (DDS-1, and training). Now that products are fast, this weighs more:
-# in a block of DDS-1 they take a third of the time. To give every thread some of the
+# in DDS-1 they take less than half of the time. To give every thread some of the
 # flows with all of their operations, instead of its share of each operation, was tried and brought nothing. Neither did large memory pages, or a C library
 # that keeps freed memory. The products of a stack as grouped convolutions took longer.
 #
@@ -201,7 +201,7 @@ plt.show()
 # ## Other libraries
 #
 # The same work by libraries for flows and for NMF. They have no stacks, so a flow for every note is a loop. Their products are those of torch by
-# itself, as for anyone who uses them. Pairs are measured in turn, five times. A ratio above 1 says that ours is faster; in brackets are the least
+# itself, as for anyone who uses them; ours are done by oneDNN in all rows but *ours, usual products*. Pairs are measured in turn, five times. A ratio above 1 says that ours is faster; in brackets are the least
 # and the largest. On the CPU:
 
 
@@ -241,7 +241,7 @@ against_peers(GPU)
 # A loop over 60 small flows is what a GPU likes least. For a single Glow of the `laptop` profile ours takes as long as others to train, or longer: its
 # triangles and hand-written gradients are more launches. Recorded, as in `train`, the step takes as long as the table further up says.
 #
-# *Ours, usual products* is ours without oneDNN. *Ours, compiled* is the same stack, fused by `torch.compile`. FrEIA has no dense mixing that is learnt. Its fixed one is inverted
+# *Ours, compiled* is the same stack, fused by `torch.compile`. FrEIA has no dense mixing that is learnt. Its fixed one is inverted
 # once, as our frozen one is, and its training has less to do. The other two libraries solve for their triangles in every call. NMF is measured until the
 # distance is what our search ends with, or until a peer has taken many times as long, once each. The
 # others multiply $\mathbf{H}$ by a ratio (mu), or go coordinate by coordinate (cd). In the rows *ours, single precision* it is the first time that is of
