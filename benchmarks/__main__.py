@@ -75,8 +75,9 @@ def _peer_rows(smoke: methods.Size, laptop: methods.Size, paper: methods.Size, d
 
 def _line(row: dict) -> str:
     memory = "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 2**20:8.0f} MiB"
+    products = "" if row["products_ms"] is None else f"{row['products_ms']:9.1f} ms products"
     return (
-        f"{row['name']:22} {row['size']:13} {row['ms']:9.1f} ms {row['operations'] / 1e9:8.2f} GFLOP "
+        f"{row['name']:22} {row['size']:13} {row['ms']:9.1f} ms {products} {row['operations'] / 1e9:8.2f} GFLOP "
         f"{row['bytes'] / 1e6:8.0f} MB {row['fraction']:6.2f} of the limit {memory}"
     )
 

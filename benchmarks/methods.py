@@ -3,9 +3,12 @@
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ddslib import config, counts, machine, training
 from ddslib.config import Fit, FlowTraining, Profile
@@ -182,6 +185,38 @@ def paper_jobs() -> dict[str, Work]:
     return searches | epochs
 
 
+aten = torch.ops.aten
+PRODUCTS = (aten.mm, aten.bmm, aten.addmm, aten.baddbmm)
+
+
+class _Products(TorchDispatchMode):
+    """Notes all matrix products that are done, to do them again."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls: list[Callable[[], object]] = []
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        call = partial(operation, *args, **(kwargs or {}))
+        if operation.overloadpacket in PRODUCTS:
+            self.calls.append(call)
+        return call()
+
+
+def products_alone(repeat: Repeat) -> Repeat:
+    """The matrix products of `repeat`, once, and nothing between them."""
+    with _Products() as products:
+        repeat(1)
+
+    @torch.no_grad()
+    def again(times: int) -> None:
+        for _ in range(times):
+            for call in products.calls:
+                call()
+
+    return again
+
+
 @fast_products()
 def measure(case: Case, device: torch.device) -> tuple[dict, machine.Limits]:
     """A row, and the limits that were measured in turn with it, since a machine may have slow moments."""
@@ -193,6 +228,8 @@ def measure(case: Case, device: torch.device) -> tuple[dict, machine.Limits]:
         limits.append(machine.measure_limits(device, repeats=1))
         times.append(machine.seconds(lambda: repeat(case.times), device) / case.times)
     taken, limit = statistics.median(times), machine.median_limits(limits)
+    # On a GPU an iteration is a recording, which can't be looked into.
+    alone = _median_seconds(products_alone(repeat), case.times, device) if device.type == "cpu" else None
     row = {
         "name": case.name,
         "size": case.size,
@@ -200,7 +237,13 @@ def measure(case: Case, device: torch.device) -> tuple[dict, machine.Limits]:
         "ms_spread": [1000 * min(times), 1000 * max(times)],
         "operations": case.work.operations,
         "bytes": case.work.bytes,
+        "products_ms": alone and 1000 * alone,
         "fraction": limit.seconds(case.work.operations, case.work.bytes) / taken,
         "peak_bytes": memory.bytes,
     }
     return row, limit
+
+
+def _median_seconds(repeat: Repeat, times: int, device: torch.device) -> float:
+    repeat(times)
+    return statistics.median(machine.seconds(lambda: repeat(times), device) / times for _ in range(REPEATS))

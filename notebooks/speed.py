@@ -80,7 +80,9 @@ for result in (CPU, GPU):
 # only. The other, oneDNN, uses them on any. So our searches and trainings take oneDNN, and the limit is its rate. Both rates are printed
 # above. The column *of torch's own* has the fraction of the limit that torch by itself would set; it can be more than 1.
 #
-# A training step is all of it: forwards, gradients, clipping, and Adam. In DDS-1 no entry is dead yet. Memory is what was in use at most beyond what was before; where memory is used again that had been in use, it is next to nothing.
+# A training step is all of it: forwards, gradients, clipping, and Adam. In DDS-1 no entry is dead yet. *Products alone* is the time of the same
+# matrix products, one after the other, with nothing between them. Memory is what was in use at most beyond what was before; where memory
+# is used again that had been in use, it is next to nothing.
 # `smoke` is the profile of the tests, one octave; `laptop` is the book's;
 # `paper widths`, on a CPU, are the layers of the paper's size, with a quarter of its flow steps, of its frames and of its
 # components, and with smaller batches.
@@ -106,6 +108,8 @@ def against_the_limit(result):
     if usual := usual_limits(result):
         least = rows.apply(lambda row: usual.seconds(row.operations, row.bytes), axis=1)
         columns["of torch's own"] = (1000 * least / rows["ms"]).map("{:.2f}".format)
+    if "products_ms" in rows.dropna(axis=1):
+        columns["products alone, ms"] = rows["products_ms"].map(three_digits)
     columns["more memory, MiB"] = memory.map("{:.0f}".format)
     return pd.DataFrame(columns).set_index(["what", "size"])
 
@@ -183,9 +187,9 @@ plt.show()
 #
 # ## What is left
 #
-# On the CPU: the note flows are small. A weight is used for a handful of codes only, and much of the time goes into fetching it, twice (DDS-2), or into the
-# passes that are left, and into gathering bins in the order of the permutation (DDS-1, and training). Now that products are fast, this weighs more:
-# in DDS-1 they take less than half of the time. To give every thread some of the
+# On the CPU the large products are near the limit. The note flows are small. In DDS-2 a weight is used for a handful of codes only, so its products
+# are slow: the time goes into fetching weights, forwards and back. In DDS-1 and in training it goes into what is between the products: the passes that are
+# left, gathering bins in the order of the permutation, and Adam. The column *products alone* tells how much. To give every thread some of the
 # flows with all of their operations, instead of its share of each operation, was tried and brought nothing. Neither did large memory pages, or a C library
 # that keeps freed memory. The products of a stack as grouped convolutions took longer.
 #

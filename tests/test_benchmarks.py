@@ -113,6 +113,14 @@ def test_a_row_has_what_the_page_shows(size):
     json.dumps(row)
 
 
+def test_products_alone_are_all_products_of_the_work(size):
+    for case in methods.cases(size, CPU):
+        repeat = case.begin()
+        repeat(1)  # a search decodes for its first iteration, too
+        alone = methods.products_alone(repeat)
+        assert counted(lambda alone=alone: alone(1)) == counted(lambda repeat=repeat: repeat(1)) > 0
+
+
 @needs_linux
 def test_peak_memory_sees_what_is_gone_again():
     with machine.PeakMemory(CPU) as memory:
