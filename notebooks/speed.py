@@ -275,7 +275,7 @@ between = (by_seed.max() - by_seed.min()).groupby("method").mean()
 effects = {}
 for measure, name in COMPARED.items():
     effects[name, "single"] = means[measure].map("{:.3f}".format)
-    effects[name, "rounding"] = changes[measure].map("{:+.3f}".format)
+    effects[name, "rounding"] = (changes[measure].round(3) + 0.0).map("{:+.3f}".format)
     effects[name, "other seed"] = between[measure].map(lambda x: f"{x:.3f}" if x else "")
 faster = (single.seconds / mixed.seconds).groupby("method").median()
 effects["seconds", "single / rounded"] = faster.map("{:.1f}".format)

@@ -83,7 +83,7 @@ failures = attempt([line.run for line in lines])
 table, missing = collect(lines)
 assert not failures and not missing
 columns = ["method", "polyphony", "components", "psa", "average_precision"]
-table[columns].round(3)
+table[columns].round(3).astype({"components": "Int64"})
 
 # %% [markdown]
 # * **Nothing is made twice.** A row lies under the digest of all that it depends on. A run that was killed is run again, and makes
