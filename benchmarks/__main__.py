@@ -36,7 +36,7 @@ def main() -> None:
 def _measured(device: torch.device) -> dict:
     sizes = methods.sizes(device)
     smoke, laptop, paper = sizes
-    usual = machine.measure_limits(device)
+    usual = machine.measure_limits(device).gflops if device.type == "cpu" else None
     rows, limits = [], []
     for size in sizes:
         for case in tqdm(methods.cases(size, device), total=6, desc=size.name, disable=None, leave=False):
@@ -51,10 +51,11 @@ def _measured(device: torch.device) -> dict:
         print(_peer_line(row), flush=True)
     limit = machine.median_limits(limits)
     print(f"\nproducts {limit.gflops:.0f} GFLOP/s, copies {limit.gbytes:.0f} GB/s, medians of {len(limits)}")
-    print(f"products as torch does them by itself {usual.gflops:.0f} GFLOP/s")
+    if usual:
+        print(f"products as torch does them by itself {usual:.0f} GFLOP/s")
     return {
         "device": machine.name(device),
-        "limits": {"gflops": limit.gflops, "gbytes": limit.gbytes, "usual_gflops": usual.gflops},
+        "limits": {"gflops": limit.gflops, "gbytes": limit.gbytes, "usual_gflops": usual},
         "rows": rows,
         "peers": compared,
         "paper_jobs": [{"name": name} | dataclasses.asdict(work) for name, work in methods.paper_jobs().items()],

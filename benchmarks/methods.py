@@ -228,8 +228,6 @@ def measure(case: Case, device: torch.device) -> tuple[dict, machine.Limits]:
         limits.append(machine.measure_limits(device, repeats=1))
         times.append(machine.seconds(lambda: repeat(case.times), device) / case.times)
     taken, limit = statistics.median(times), machine.median_limits(limits)
-    # On a GPU an iteration is a recording, which can't be looked into.
-    alone = _median_seconds(products_alone(repeat), case.times, device) if device.type == "cpu" else None
     row = {
         "name": case.name,
         "size": case.size,
@@ -237,13 +235,16 @@ def measure(case: Case, device: torch.device) -> tuple[dict, machine.Limits]:
         "ms_spread": [1000 * min(times), 1000 * max(times)],
         "operations": case.work.operations,
         "bytes": case.work.bytes,
-        "products_ms": alone and 1000 * alone,
+        "products_ms": _products_ms(repeat, case.times, device),
         "fraction": limit.seconds(case.work.operations, case.work.bytes) / taken,
         "peak_bytes": memory.bytes,
     }
     return row, limit
 
 
-def _median_seconds(repeat: Repeat, times: int, device: torch.device) -> float:
-    repeat(times)
-    return statistics.median(machine.seconds(lambda: repeat(times), device) / times for _ in range(REPEATS))
+def _products_ms(repeat: Repeat, times: int, device: torch.device) -> float | None:
+    """None on a GPU, where an iteration is a recording, which can't be looked into."""
+    if device.type != "cpu":
+        return None
+    alone = products_alone(repeat)
+    return 1000 * machine.median_seconds(lambda: alone(times), device, REPEATS) / times

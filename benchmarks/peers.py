@@ -27,10 +27,10 @@ from zuko import transforms
 from ddslib import machine
 from ddslib.decomposition import decompose
 from ddslib.dictionaries import SampleDictionary
-from ddslib.flows import RealNVP, standard_normal_log_density
+from ddslib.flows import ConditionalGlow, RealNVP, standard_normal_log_density
 from ddslib.precision import fast_products, pays, tensor_cores
 
-from .methods import KINDS, MAKERS, NAMES, TRAININGS, Size, flow_of, searches
+from .methods import KINDS, MAKERS, NAMES, Size, flow_of, searches
 
 REPEATS = 5
 PATIENCE = 20  # times our own time, after which a peer that is not there yet is no longer waited for
@@ -194,26 +194,33 @@ def _glow_pairs(size: Size, device: torch.device) -> Iterator[Pair]:
     flow = flow_of("conditional_flow", size, device)
     frozen = flow_of("conditional_flow", size, device).freeze()
     codes, x = torch.randn(300, K, device=device), torch.randn(256, K, device=device)
-    work = f"Glow back, {len(codes)} codes", f"Glow and gradients, {len(x)} frames"
-    back, learn = without_gradient(frozen.inverse, codes), learning([flow], [x])
     for peer in FLOWS:
         other = peer(K, recipe.steps, recipe.hidden, mixing=True).to(device)
         fixed = ", mixing not learnt" if peer is FreiaFlow else ""
         with torch.no_grad():
             other.density(x)  # ActNorm's state
-        yield Pair(work[0], back, peer.library + fixed, without_gradient(other.back, codes))
-        yield Pair(work[1], learn, peer.library + fixed, learning([other], [x]))
+        yield Pair(
+            f"Glow back, {len(codes)} codes",
+            without_gradient(frozen.inverse, codes),
+            peer.library + fixed,
+            without_gradient(other.back, codes),
+        )
+        yield _glow_pair(flow, x, peer.library + fixed, learning([other], [x]))
+
+
+def _glow_pair(flow: ConditionalGlow, x: Tensor, library: str, theirs: Callable[[], object]) -> Pair:
+    return Pair(f"Glow and gradients, {len(x)} frames", learning([flow], [x]), library, theirs)
 
 
 def product_pairs(size: Size, device: torch.device) -> Iterator[Pair]:
     """Trainings whose products are done by the library that we choose, against the one that torch chooses on a CPU."""
     if device.type != "cpu":
         return
-    for kind in KINDS:
-        recipe, flow = getattr(size.profile, kind), flow_of(kind, size, device)
-        stack = (size.sources,) if kind == "note_flows" else ()
-        ours = learning([flow], [torch.randn(*stack, recipe.batch, size.bins)])
-        yield Pair(f"{TRAININGS[kind]} and gradients, {recipe.batch} frames", ours, "ours, usual products", ours)
+    library, (stack, glow) = "ours, usual products", (flow_of(kind, size, device) for kind in KINDS)
+    x = torch.randn(size.sources, size.profile.note_flows.batch, size.bins)
+    yield _stack_pair(stack, x, library, learning([stack], [x]))
+    x = torch.randn(size.profile.conditional_flow.batch, size.bins)
+    yield _glow_pair(glow, x, library, learning([glow], [x]))
 
 
 def precision_pairs(size: Size, device: torch.device) -> Iterator[Pair]:
@@ -243,9 +250,9 @@ def learning(flows: list[nn.Module], batches: list[Tensor]) -> Callable[[], None
 
 def compare(pair: Pair, device: torch.device) -> dict:
     """A row: medians, and the median and the spread of the ratios of neighbours in time."""
-    ours = fast_products()(pair.ours)
-    ours(), pair.theirs()
-    times = [(machine.seconds(ours, device), machine.seconds(pair.theirs, device)) for _ in range(REPEATS)]
+    with_ours = fast_products()(pair.ours)
+    with_ours(), pair.theirs()
+    times = [(machine.seconds(with_ours, device), machine.seconds(pair.theirs, device)) for _ in range(REPEATS)]
     ours, theirs = (1000 * statistics.median(column) for column in zip(*times, strict=True))
     return _row(pair.work, ours, pair.library, theirs, [theirs / ours for ours, theirs in times])
 

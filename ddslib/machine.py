@@ -64,17 +64,18 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
 
 
 def measure_limits(device: torch.device, repeats: int = 5) -> Limits:
-    """Median rates of a matrix product and of a copy."""
+    """Median rates of a matrix product and of a copy; the product as torch does it just then, see `ddslib.precision`."""
     size = PRODUCT[device.type]
     A, B = torch.randn(2, size, size, device=device, dtype=FACTORS[device.type])
     source = torch.randn(COPIED[device.type], device=device)
     target = torch.empty_like(source)
-    product = _median(lambda: A @ B, device, repeats)
-    copy = _median(lambda: target.copy_(source), device, repeats)
+    product = median_seconds(lambda: A @ B, device, repeats)
+    copy = median_seconds(lambda: target.copy_(source), device, repeats)
     return Limits(2 * size**3 / product / 1e9, 2 * source.nbytes / copy / 1e9)
 
 
-def _median(work: Callable[[], object], device: torch.device, repeats: int) -> float:
+def median_seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
+    """How long `work` takes, after a first time that does not count."""
     work()
     return statistics.median(seconds(work, device) for _ in range(repeats))
 

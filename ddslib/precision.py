@@ -29,7 +29,7 @@ def pays(device: torch.device) -> bool:
 @contextmanager
 def tensor_cores(used: bool) -> Iterator[None]:
     """Whether a GPU may round the factors of products in single precision to TF32; on a CPU it makes no difference."""
-    with _precision(torch.backends.cuda.matmul, "tf32" if used else "ieee"):
+    with _may_round(torch.backends.cuda.matmul, "tf32" if used else "ieee"):
         yield
 
 
@@ -41,7 +41,7 @@ def fast_products() -> Iterator[None]:
     if it is told that it may round their factors to bfloat16.
     """
     products = torch.backends.mkldnn.matmul
-    with _precision(products, "bf16" if _onednn_keeps_digits() else products.fp32_precision):
+    with _may_round(products, "bf16" if _onednn_keeps_digits() else products.fp32_precision):
         yield
 
 
@@ -51,13 +51,13 @@ def _onednn_keeps_digits() -> bool:
     if not torch.cpu._is_avx512_supported():
         return False
     nearly_one = torch.full((256, 256), 1 + 2.0**-20)
-    with _precision(torch.backends.mkldnn.matmul, "bf16"):
+    with _may_round(torch.backends.mkldnn.matmul, "bf16"):
         return torch.equal(nearly_one @ torch.eye(256), nearly_one)
 
 
 @contextmanager
-def _precision(products: Any, precision: str) -> Iterator[None]:
-    """How a library of torch's may round the factors of products in single precision."""
+def _may_round(products: Any, precision: str) -> Iterator[None]:
+    """The precision to which a library of torch's may round the factors of products in single precision."""
     before = products.fp32_precision
     products.fp32_precision = precision
     try:

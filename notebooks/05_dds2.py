@@ -440,8 +440,8 @@ pd.DataFrame(medians).T.round(3)
 
 # %% [markdown]
 # In the `laptop` profile, owning the codes in common changes the attribution little, and it lowers the error. With many entries
-# average precision falls by much: right notes are lost. Whether PSA rises with them is a matter of luck on so few frames; it differs from training to
-# training. So on a dozen frames, with the steps of DDS-1, neither by itself makes the difference between DDS-1 and DDS-2.
+# average precision falls by much: right notes are lost. Whether PSA rises with them is more than so few frames can tell. So, with the
+# steps of DDS-1, neither by itself makes the difference between DDS-1 and DDS-2.
 #
 # Where is DDS-2 still wrong? The hammer's blow at the onset has energy at all frequencies. We compare the share of activity that is
 # wrong in the first three frames of each chord with that of all later frames, and ask where most of the wrong activity is.

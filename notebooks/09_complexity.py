@@ -152,8 +152,8 @@ growth_figure("X_hat")
 # A power law $t = a\, s^{p}$ is a straight line on logarithmic paper, and $p$ is its slope. Here it is for each part and
 # size, with its 95 % interval. Beside it is what Table I predicts, and the slope of the operations that were counted. With fixed widths
 # the counted slope is the prediction, since the products with $K$ and without it add up. What is not a product, such as the
-# passes of a coupling between them, grows more slowly, and holds the slope down while sizes are moderate. Where data outgrow a cache, the slope is too steep for a while. So the table also has the
-# slope of the *last doubling* alone, where the leading term weighs most.
+# passes of a coupling between them, grows more slowly, and holds the slope down while sizes are moderate. Where data outgrow a cache, the slope is too steep
+# for a while. So the table also has the slope of the *last doubling* alone, where the leading term weighs most.
 
 # %%
 PREDICTED = {

@@ -59,8 +59,8 @@ for result in (CPU, GPU):
     print(f"{result['device']}: ddslib {versions['ddslib']}, ", end="")
     print(f"torch {versions['torch']}")
     print(f"  matrix products {limits['gflops']:.0f} · 10⁹ operations a second")
-    if "usual_gflops" in limits:
-        print(f"    as torch does them by itself {limits['usual_gflops']:.0f}")
+    if usual := limits.get("usual_gflops"):
+        print(f"    as torch does them by itself {usual:.0f}")
     print(f"  copies {limits['gbytes']:.0f} · 10⁹ bytes a second")
 
 # %% [markdown]
@@ -117,9 +117,8 @@ def against_the_limit(result):
 def usual_limits(result):
     """With the products of torch by itself, where they were measured."""
     limits = result["limits"]
-    if "usual_gflops" in limits:
-        return Limits(limits["usual_gflops"], limits["gbytes"])
-    return None
+    usual = limits.get("usual_gflops")
+    return Limits(usual, limits["gbytes"]) if usual else None
 
 
 against_the_limit(CPU)
@@ -173,7 +172,8 @@ plt.show()
 # * **Folded.** A frozen flow has one matrix where a trained one has ActNorm and two triangles.
 # * **Few zeros.** In training a mixing is two triangles. On a CPU they are multiplied strip by strip, without most of their zeros.
 # * **The faster library.** On a CPU `fast_products` has torch use oneDNN. Torch does so where it is told that factors may be rounded to bfloat16;
-#   oneDNN then rounds only if the processor has matrix units for that. A product that must come out exact tells whether it does. If so, all stays as it was.
+#   oneDNN then rounds only if the processor has matrix units for that. A product that must come out exact tells whether it does. Where it would round, torch
+#   keeps its own library.
 # * **In few passes.** For small flows the products are not the problem, but the many passes between them. A coupling
 #   works in place, keeps little for its gradient, and takes $\tanh$ and $\exp$ from functions that are
 #   several times as fast: $\tanh x = 2\sigma(2x) - 1$, and powers of two.
@@ -205,8 +205,8 @@ plt.show()
 # ## Other libraries
 #
 # The same work by libraries for flows and for NMF. They have no stacks, so a flow for every note is a loop. Their products are those of torch by
-# itself, as for anyone who uses them; ours are done by oneDNN in all rows but *ours, usual products*. Pairs are measured in turn, five times. A ratio above 1 says that ours is faster; in brackets are the least
-# and the largest. On the CPU:
+# itself, as for anyone who uses them; ours are done by oneDNN in all rows but *ours, usual products*. Pairs are measured in turn, five times. A
+# ratio above 1 says that ours is faster; in brackets are the least and the largest. On the CPU:
 
 
 # %% tags=["hide-input"]
@@ -439,9 +439,11 @@ plt.show()
 # %%
 usual, *others = curves
 target = curves[usual]["cost J"].min()
+reached = {}
 for name in others:
     below = np.flatnonzero(curves[name]["cost J"] <= target)
     if len(below):
+        reached[name] = below[0]
         decodings = below[0] // TIMES.get(name, 1) + 1
         print(f"{name}: that cost after {decodings} of {allowed} decodings")
     else:
@@ -451,16 +453,14 @@ for name in others:
         print(f"  at the end {measure} {change:+.3f}")
 
 # %% tags=["nbval-ignore-output"]
-for name in others:
-    below = np.flatnonzero(curves[name]["cost J"] <= target)
-    if len(below):
-        share = curves[name]["seconds"][below[0]] / curves[usual]["seconds"][-1]
-        print(f"{name}: that cost in {share:.0%} of the seconds")
+for name, step in reached.items():
+    share = curves[name]["seconds"][step] / curves[usual]["seconds"][-1]
+    print(f"{name}: that cost in {share:.0%} of the seconds")
 
 # %% [markdown]
 # Read the lines together: a setting is worth having only if neither measure suffers. In the `laptop` profile, with five updates
-# the cost is reached after fewer decodings, in nearly as many seconds, and average precision ends lower. Accelerated updates end with the lowest cost. They do better
-# than clamped steps in both measures; but against the usual steps PSA suffers, as it does from clamping. The fitted start raises both measures by much, although
+# the cost is reached after fewer decodings, in nearly as many seconds, and average precision ends lower. Accelerated updates end with the lowest
+# cost. They do better than clamped steps in both measures; but against the usual steps PSA suffers, as it does from clamping. The fitted start raises both measures by much, although
 # its cost ends higher. Does it do so in the other searches? Again with half of the profile's iterations:
 
 
