@@ -64,7 +64,7 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
 
 
 def measure_limits(device: torch.device, repeats: int = 5) -> Limits:
-    """Median rates of a matrix product and of a copy; the product as torch does it just then, see `ddslib.precision`."""
+    """Median rates of a copy and of a matrix product, by the library that does it then (see `ddslib.precision`)."""
     size = PRODUCT[device.type]
     A, B = torch.randn(2, size, size, device=device, dtype=FACTORS[device.type])
     source = torch.randn(COPIED[device.type], device=device)
