@@ -27,6 +27,7 @@ from .processes import progress
 
 REVISION = 5  # raise when the same recipe and frames come to yield another flow
 CHECKPOINT_SECONDS = 60.0  # least time between two checkpoints
+CHECKPOINT_SHARE = 0.05  # of the time, at most, goes into writing them
 DROPOUT = 0.1  # of the nuisance classifier
 VALIDATION_BATCH = {"cpu": 256, "cuda": 4096}  # frames of a unit at a time
 
@@ -69,8 +70,9 @@ def train(
 ) -> Trained:
     """Train the recipe's flow on `frames`, and select by the loss of those that `validation` (M,) marks.
 
-    The state is written to `checkpoint` about once a minute.  Where that file exists, training goes on from
-    it, to the same weights as without the interruption.  The caller removes it once the result is safe.
+    The state is written to `checkpoint` about once a minute, less often where that takes seconds.  Where that file
+    exists, training goes on from it, to the same weights as without the interruption.  The caller removes it once the
+    result is safe.
     Raises `InputError` if a source has no frames on either side, or if the losses diverge.
     """
     device = torch.device(device)
@@ -78,17 +80,24 @@ def train(
     if checkpoint is not None and checkpoint.exists():
         run.resume(load_file(checkpoint))
     bar = progress("training", "epoch", recipe.epochs, run.epochs, leave=False)
-    saved = time.monotonic()
+    due = time.monotonic() + CHECKPOINT_SECONDS
     while run.epochs < recipe.epochs and len(run.active):
         run.epoch()
         bar.update()
         bar.set_postfix(loss=float(run.best_losses.mean()), going=len(run.active))
-        if checkpoint is not None and time.monotonic() - saved >= CHECKPOINT_SECONDS:
-            with writing(checkpoint) as target:
-                save_file(run.state(), target)
-            saved = time.monotonic()
+        if checkpoint is not None and time.monotonic() >= due:
+            due = _save_checkpoint(run, checkpoint)
     bar.close()
     return run.result()
+
+
+def _save_checkpoint(run: "_Run", path: Path) -> float:
+    """When the next one is due, on the monotonic clock."""
+    begun = time.monotonic()
+    with writing(path) as target:
+        save_file(run.state(), target)
+    now = time.monotonic()
+    return now + max(CHECKPOINT_SECONDS, (now - begun) / CHECKPOINT_SHARE)
 
 
 class _Data:
@@ -331,7 +340,7 @@ class _Run:
             }
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that `resume` needs, as tensors on the CPU."""
+        """Everything that `resume` needs, as tensors on the CPU, no copies of those that are there already."""
         state = {f"flow.{name}": value for name, value in self.flow.state_dict().items()}
         state |= {f"best.{name}": value for name, value in self.best.items()}
         state |= _moments("adam.", self.flow, self.optimiser)
@@ -342,7 +351,7 @@ class _Run:
         state |= {"active": self.active, "best_losses": self.best_losses, "stale": self.stale}
         state |= {"order": self.order.get_state(), "noise": self.noise.get_state()}
         state["seconds"] = torch.tensor(self.seconds, dtype=torch.float64)
-        return {name: value.detach().cpu().clone() for name, value in state.items()}
+        return {name: value.detach().cpu() for name, value in state.items()}
 
     def resume(self, state: dict[str, Tensor]) -> None:
         """Take over what `state` gave."""

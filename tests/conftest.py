@@ -1,3 +1,4 @@
+import math
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side: threads of each would wait for the others'
@@ -5,6 +6,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side: threads
 import pytest
 import torch
 
+from ddslib import training
 from ddslib.config import load_profile
 
 
@@ -21,3 +23,10 @@ def smoke():
 @pytest.fixture
 def generator():
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def every_epoch_kept(monkeypatch):
+    """A checkpoint after each epoch of a training."""
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(training, "CHECKPOINT_SHARE", math.inf)

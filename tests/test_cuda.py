@@ -266,8 +266,7 @@ def test_a_recorded_training_is_the_training_that_is_recorded(recipe, frames, mo
 
 @needs_cuda
 @each_training
-def test_an_interrupted_training_goes_on_as_if_nothing_had_been(recipe, frames, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
+def test_an_interrupted_training_goes_on_as_if_nothing_had_been(recipe, frames, tmp_path, every_epoch_kept):
     validation, checkpoint = np.arange(120) < 12, tmp_path / "checkpoint"
     whole = training.train(recipe, frames, validation, N, 0, "cuda")
     training.train(replace(recipe, epochs=2), frames, validation, N, 0, "cuda", checkpoint)

@@ -1,4 +1,5 @@
 import math
+import time
 from copy import deepcopy
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from compiling import needs_compiler
 from memory import needs_linux, printed_by, sparse_file
+from safetensors.torch import save_file
 from torch.distributions import Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal
 from torch.nn import functional
 
@@ -174,8 +176,9 @@ def resumed(monkeypatch, *arguments, **options):
     [NOTES, CONDITIONAL, replace(CONDITIONAL, nuisance_labels="shuffled"), replace(CONDITIONAL, nuisance_weight=0.0)],
     ids=["notes", "conditional", "shuffled labels", "without classifier"],
 )
-def test_an_interrupted_training_goes_on_to_the_same_weights(recipe, frames, validation, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
+def test_an_interrupted_training_goes_on_to_the_same_weights(
+    recipe, frames, validation, tmp_path, monkeypatch, every_epoch_kept
+):
     recipe, checkpoint = replace(recipe, noise=0.1, epochs=6), tmp_path / "checkpoint.safetensors"
     whole = training.train(recipe, frames, validation, 3, seed=0)
     interrupted(monkeypatch, 2, recipe, frames, validation, 3, seed=0, checkpoint=checkpoint)
@@ -188,9 +191,8 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(recipe, frames, val
 
 @pytest.mark.parametrize("after", [1, 2, 3, 5])
 def test_an_interrupted_training_goes_on_although_some_notes_are_past_their_best_or_done(
-    after, uneven, validation, tmp_path, monkeypatch
+    after, uneven, validation, tmp_path, monkeypatch, every_epoch_kept
 ):
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
     recipe, checkpoint = replace(NOTES, noise=0.1, patience=2), tmp_path / "checkpoint.safetensors"
     whole = training.train(recipe, uneven, validation, 3, seed=0)
     assert whole.history["validation"][:, 0].nan_to_num(torch.inf).argmin() < 2
@@ -212,10 +214,22 @@ def test_a_checkpoint_is_written_only_when_it_is_time_and_stays_for_the_caller(
     assert list(tmp_path.iterdir()) == [checkpoint]
 
 
-def test_a_finished_training_resumed_from_its_checkpoint_has_nothing_left_to_do(
-    frames, validation, tmp_path, monkeypatch
-):
+def test_checkpoints_that_take_long_are_rare(frames, validation, tmp_path, monkeypatch):
+    written = []
+
+    def slowly(tensors, path):
+        time.sleep(0.2)
+        written.append(save_file(tensors, path))
+
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(training, "save_file", slowly)
+    training.train(NOTES, frames, validation, 3, seed=0, checkpoint=tmp_path / "checkpoint.safetensors")
+    assert len(written) == 1  # the next one would be due after four seconds
+
+
+def test_a_finished_training_resumed_from_its_checkpoint_has_nothing_left_to_do(
+    frames, validation, tmp_path, monkeypatch, every_epoch_kept
+):
     checkpoint = tmp_path / "checkpoint.safetensors"
     whole = training.train(NOTES, frames, validation, 3, seed=0, checkpoint=checkpoint)
     again, epochs = resumed(monkeypatch, NOTES, frames, validation, 3, seed=0, checkpoint=checkpoint)
@@ -467,9 +481,8 @@ def test_a_training_that_diverges_is_an_error(recipe, frames, validation):
 
 @each_recipe
 def test_a_training_whose_units_all_stopped_early_resumes_from_its_last_checkpoint(
-    recipe, frames, validation, tmp_path, monkeypatch
+    recipe, frames, validation, tmp_path, every_epoch_kept
 ):
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
     recipe = replace(recipe, patience=1, epochs=60, learning_rate=0.1)
     checkpoint = tmp_path / "training.checkpoint"
     whole = training.train(recipe, frames, validation, 3, 0, checkpoint=checkpoint)
