@@ -464,7 +464,7 @@ def save(flow: Flow, path: Path, history: dict[str, Tensor], provenance: dict[st
     description = {"flow": type(flow).__name__, "arguments": flow.arguments, "provenance": provenance}
     with writing(path) as target:
         save_file(
-            {name: value.detach().cpu().clone() for name, value in tensors.items()},
+            {name: value.detach().cpu() for name, value in tensors.items()},
             target, metadata={"description": json.dumps(description)},
         )  # fmt: skip
 

@@ -31,6 +31,7 @@ device = "auto"  # CUDA where there is one, else the CPU
 chords = 3  # of the validation piano, for the sections that compute
 
 # %%
+import inspect
 import json
 import math
 import time
@@ -43,6 +44,7 @@ import torch
 
 from ddslib import metrics, plots
 from ddslib.config import PROFILES, load_profile
+from ddslib.counts import NUMBER, FlowShape
 from ddslib.decomposition import decompose, decompose_long
 from ddslib.experiment import Workspace
 from ddslib.machine import Limits
@@ -67,7 +69,8 @@ for result in (CPU, GPU):
 # ## The limit
 #
 # An iteration has to compute so much, and to move so much between memory and processor. Let $n$ be its operations,
-# counted in its matrix products, and $b$ the bytes of all weights, inputs and outputs, each once. No program that rounds no further can be faster than
+# counted in its matrix products, and $b$ the bytes of all weights, inputs and outputs, each once. No program that has to fetch
+# them from memory, and rounds no further, can be faster than
 #
 # $$ t_{\min} = \max\left(\frac{n}{\text{rate of products}}, \frac{b}{\text{rate of copies}}\right) $$
 #
@@ -81,8 +84,8 @@ for result in (CPU, GPU):
 # above. The column *of torch's own* has the fraction of the limit that torch by itself would set; it can be more than 1.
 #
 # A training step is all of it: forwards, gradients, clipping, and Adam. In DDS-1 no entry is dead yet. *Products alone* is the time of the same
-# matrix products, one after the other, with nothing between them. Memory is what was in use at most beyond what was before; where memory
-# is used again that had been in use, it is next to nothing.
+# matrix products, one after the other, with nothing between them. *More memory* is what was in use at most beyond what was in use
+# before. It is next to nothing where freed memory was at hand.
 # `smoke` is the profile of the tests, one octave; `laptop` is the book's;
 # `paper widths`, on a CPU, are the layers of the paper's size, with a quarter of its flow steps, of its frames and of its
 # components, and with smaller batches.
@@ -124,7 +127,7 @@ def usual_limits(result):
 against_the_limit(CPU)
 
 # %% [markdown]
-# On the GPU the paper's size is whole. Its fractions are a rough guide: NMF and training round their factors to TF32, whose products run at
+# On the GPU the paper's size is whole. It was measured with an older version of this library, which is named above. Its fractions are a rough guide: NMF and training round their factors to TF32, whose products run at
 # about half of the rate of those in bfloat16, and weights in bfloat16 are counted as if they had 4 bytes.
 
 # %% tags=["hide-input"]
@@ -187,32 +190,34 @@ plt.show()
 #
 # ## What is left
 #
-# On the CPU the large products are near the limit. The note flows are small. In DDS-2 a weight is used for a handful of codes only, so its products
-# are slow: the time goes into fetching weights, forwards and back. In DDS-1 and in training it goes into what is between the products: the passes that are
-# left, gathering bins in the order of the permutation, and Adam. The column *products alone* tells how much. To give every thread some of the
-# flows with all of their operations, instead of its share of each operation, was tried and brought nothing. Neither did large memory pages, or a C library
-# that keeps freed memory. The products of a stack as grouped convolutions took longer.
+# On the CPU the column *products alone* tells where time goes. In NMF and DDS-3 it is the products; the rest of NMF is Adam and the clamping of
+# $\mathbf{H}$. The note flows are small. In DDS-2 a weight is used for a handful of codes only, so its products are slow: they wait for weights, forwards
+# and back. In DDS-1 and in training the `laptop` profile's narrow layers leave most of the time to what is between the products: passes over
+# signals, gathering bins in the order of the permutation, clipping, and Adam. The wider the layers, the less.
+#
+# Some things were tried in vain. Each thread can have some of the flows of a stack for itself, instead of a share of every operation. Memory
+# can have large pages, or a C library that keeps what is freed. A product of a stack can be a grouped convolution. None was faster.
 #
 # A compiler can fuse what is left between the products of a coupling. The key `compiled` of a flow's training leaves that to `torch.compile`, and the
 # tables below compare the two. On a CPU a step becomes no faster, so it is off in the `laptop` profile. In the `paper` profile, which is meant for a
 # GPU, it is on.
 #
-# On the GPU everything but the largest products is small. The limit is that of a product of 8192 × 8192 × 8192; those of DDS-3 at the paper's
+# On the GPU most products are too small to fill it. The limit is that of a product of 8192 × 8192 × 8192; those of DDS-3 at the paper's
 # size have 1200 rows, and a training batch has 512. Between them are passes over what they computed. The products of DDS-1 would take a few hundredths
-# of its time. Its row was made before it kept, on a GPU, what the gradient needs; it decoded twice.
+# of its time. When its row was made, it decoded everything twice on a GPU, the second time for the gradient. It no longer does.
 
 # %% [markdown]
 # ## Other libraries
 #
 # The same work by libraries for flows and for NMF. They have no stacks, so a flow for every note is a loop. Their products are those of torch by
-# itself, as for anyone who uses them; ours are done by oneDNN in all rows but *ours, usual products*. Pairs are measured in turn, five times. A
+# itself, as for anyone who uses them. On the CPU ours are done by oneDNN, in all rows but *ours, usual products*. Pairs are measured in turn, five times. A
 # ratio above 1 says that ours is faster; in brackets are the least and the largest. On the CPU:
 
 
 # %% tags=["hide-input"]
 def ratio(row) -> str:
     if not row["reached"]:
-        return f"> {row['ratio']:.0f} (not reached)"
+        return f"> {int(row['ratio'])} (not reached)"
     low, high = row["ratio_spread"]
     spread = f" [{low:.1f}, {high:.1f}]" if low < high else ""
     return f"{row['ratio']:.1f}{spread}"
@@ -248,15 +253,16 @@ against_peers(GPU)
 # *Ours, compiled* is the same stack, fused by `torch.compile`. FrEIA has no dense mixing that is learnt. Its fixed one is inverted
 # once, as our frozen one is, and its training has less to do. The other two libraries solve for their triangles in every call. NMF is measured until the
 # distance is what our search ends with, or until a peer has taken many times as long, once each. The
-# others multiply $\mathbf{H}$ by a ratio (mu), or go coordinate by coordinate (cd). In the rows *ours, single precision* it is the first time that is of
-# rounded factors.
+# others multiply $\mathbf{H}$ by a ratio (mu), or go coordinate by coordinate (cd). In the rows *ours, single precision* the first time is that of the
+# search with rounded factors, as the book uses it, and the second that without rounding.
 
 # %% [markdown]
 # ## Rounded numbers
 #
 # A number in bfloat16 has the range of one in single precision, and a third of its digits. What does that do to what is found? On a CPU that has instructions
 # for it, all searches of {doc}`08_comparison` were made twice, with and without. Here are means over both recordings, and over the seeds where there
-# are some. What rounding changes is to be compared with what another seed changes, which is given without its sign:
+# are some. What rounding changes is to be compared with what another seed changes, which is given without its sign. *Lower* counts the searches in
+# which rounding makes the measure lower:
 
 # %% tags=["hide-input"]
 RESULTS = PROFILES.parent / "results"
@@ -277,12 +283,14 @@ for measure, name in COMPARED.items():
     effects[name, "single"] = means[measure].map("{:.3f}".format)
     effects[name, "rounding"] = (changes[measure].round(3) + 0.0).map("{:+.3f}".format)
     effects[name, "other seed"] = between[measure].map(lambda x: f"{x:.3f}" if x else "")
+    falls = (mixed[measure] < single[measure]).groupby("method").agg(["sum", "size"])
+    effects[name, "lower"] = falls["sum"].map(str) + " of " + falls["size"].map(str)
 faster = (single.seconds / mixed.seconds).groupby("method").median()
 effects["seconds", "single / rounded"] = faster.map("{:.1f}".format)
 pd.DataFrame(effects).reindex(means.index).rename(index=plots.METHOD_NAMES)
 
 # %% [markdown]
-# NMF hardly notices. DDS-2 and DDS-3 are moved by less than by another seed. DDS-1 has one seed only; its search is the one
+# NMF hardly notices. DDS-2 and DDS-3 are moved by less than by another seed, though the average precision of DDS-2 always downwards. DDS-1 has one seed only; its search is the one
 # that jumps ({doc}`04_dds1`), and a difference in the last digit is enough to send it elsewhere.
 #
 # ## Seconds, not iterations
@@ -459,9 +467,9 @@ for name, step in reached.items():
 
 # %% [markdown]
 # Read the lines together: a setting is worth having only if neither measure suffers. In the `laptop` profile, with five updates
-# the cost is reached after fewer decodings, in nearly as many seconds, and average precision ends lower. Accelerated updates end with the lowest
+# the cost is reached after fewer decodings, but in nearly as many seconds; PSA ends a little higher, and average precision lower. Accelerated updates end with the lowest
 # cost. They do better than clamped steps in both measures; but against the usual steps PSA suffers, as it does from clamping. The fitted start raises both measures by much, although
-# its cost ends higher. Does it do so in the other searches? Again with half of the profile's iterations:
+# its cost ends higher; most of that PSA is there before the search begins. Does it do so in the other searches? Again with half of the profile's iterations:
 
 
 # %%
@@ -516,13 +524,29 @@ for name, A, relative in (
 assert A_long.shape == whole.A.shape
 
 # %% [markdown]
-# The two also differ in the rule for positivity, which mostly moves PSA and average precision of DDS-3 in opposite directions ({doc}`08_comparison`).
+# The two differ in the rule for positivity, too, which mostly moves PSA and average precision of DDS-3 in opposite directions ({doc}`08_comparison`).
+#
+# DDS-1 gains most, since every frame has its own codes, and each code has a gradient, two moments of Adam, its value at the lowest cost,
+# and its entry. For the largest part of its memory one can therefore count:
+
+# %%
+front_end, sources = profile.front_end, len(profile.pitches.numbers)
+ten_minutes = round(600 * front_end.sample_rate / front_end.hop)
+usual_segment = inspect.signature(decompose_long).parameters["segment"].default
+for name, frames in (("at once", ten_minutes), ("by segment", usual_segment)):
+    codes = NUMBER * sources * frames * front_end.bins
+    print(f"DDS-1, ten minutes {name}: {frames} frames, ", end="")
+    print(f"6 × {codes / 2**30:.2g} GiB")
+
+# %% [markdown]
+# What is stored may be larger than memory, too: NMF's samples and the frames that flows learn from are read from their file as they are needed.
+# The tests see to it, with ten minutes of DDS-1, and with files of samples and frames that must not be in memory whole.
 
 # %% [markdown]
 # ## At the paper's size
 #
 # What whole searches of 500 frames, about 25 chords, and an epoch of training on 60 000 frames, take with the `paper`
-# profile. On the CPU it is an **estimate**, and the least: counted operations at the limit of the machine. On the GPU it is the time of an
+# profile. On the CPU it is an **estimate**, and the least in single precision: counted operations at the limit of the machine. On the GPU it is the time of an
 # iteration or of a training step, from the table above, times their number; what is done once is not in it.
 
 # %%
@@ -550,14 +574,97 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# {doc}`08_comparison` has such searches and trainings, and what they found.
+# {doc}`08_comparison` has such searches and trainings, what they found, and how many seconds whole searches took on a GPU. {doc}`../book/rerun` has the
+# commands.
+
+# %% [markdown]
+# ## What was aimed at
+#
+# The library was written with these aims: on two cores a fraction of the limit, and to be so many times as fast as the fastest other library; on the
+# GPU a number of seconds.
+
+# %% tags=["hide-input"]
+FRACTIONS = (
+    ("NMF iteration", "laptop", 0.85),
+    ("NMF iteration", "paper widths", 0.85),
+    ("DDS-1 iteration", "laptop", 0.4),
+    ("DDS-1 iteration", "paper widths", 0.4),
+    ("DDS-2 iteration", "laptop", 0.4),
+    ("DDS-2 iteration", "paper widths", 0.4),
+    ("DDS-3 iteration", "laptop", 0.5),
+    ("DDS-3 iteration", "paper widths", 0.85),
+    ("RealNVP training step", "laptop", 0.4),
+    ("Glow training step", "paper widths", 0.7),
+)
+RATIOS = (
+    ("60 flows back, 5 codes a note", 5),
+    ("60 flows and gradients, 64 frames a note", 3),
+    ("60 flows and gradients, 256 frames a note", 2),
+    ("Glow back, 300 codes", 3),
+    ("NMF to the same cost, smoke", 1),
+)
+SECONDS = (("DDS-3, 1000 iterations", 10), ("Glow, an epoch", 2))
+
+
+def row_of(name, size):
+    """A row of the CPU."""
+    (found,) = (row for row in CPU["rows"] if (row["name"], row["size"]) == (name, size))
+    return found
+
+
+def fastest(work):
+    """The pair of the fastest other library on the CPU."""
+    pairs = [pair for pair in CPU["peers"] if pair["work"] == work]
+    others = [pair for pair in pairs if not pair["peer"].startswith("ours")]
+    return min(others, key=lambda pair: pair["ratio"])
+
+
+def aims():
+    """A line for each: what, in what it is measured, the aim, what was reached, and whether that is enough."""
+    for name, size, aim in FRACTIONS:
+        reached = row_of(name, size)["fraction"]
+        yield f"{name}, {size}", "fraction", f"≥ {aim}", f"{reached:.3f}", reached >= aim
+    for work, aim in RATIOS:
+        pair = fastest(work)
+        reached = pair["ratio"]
+        yield work, f"{pair['peer']} / ours", f"≥ {aim}", f"{reached:.2f}", reached >= aim
+    for job, aim in SECONDS:
+        reached = on_gpu[job]
+        yield f"{job}, GPU", "seconds", f"< {aim}", f"{reached:.2f}", reached < aim
+
+
+aimed = pd.DataFrame(aims(), columns=["what", "measure", "aim", "reached", "met"])
+aimed["met"] = aimed["met"].map({True: "yes", False: "no"})
+aimed.set_index("what")
+
+# %% [markdown]
+# Not all are met, and some cannot be. An iteration of DDS-2 needs its weights twice, forwards and back. Between the two, the
+# whole reconstruction has to be known, and meanwhile the caches have forgotten the weights. The limit counts them once. And
+# FrEIA, whose mixing is a fixed matrix, is not far from the limit of the products themselves:
+
+# %%
+limit = Limits(CPU["limits"]["gflops"], CPU["limits"]["gbytes"])
+laptop = load_profile("laptop")
+row = row_of("DDS-2 iteration", "laptop")
+once, again = row["bytes"], NUMBER * FlowShape.of(laptop, "note_flows").weights
+bound = limit.seconds(row["operations"], once) / limit.seconds(
+    row["operations"], once + again
+)
+print(f"DDS-2, laptop, weights read twice: a fraction of {bound:.2f} at most")
+back = FlowShape.of(laptop, "conditional_flow").pass_over(300)
+pair = fastest("Glow back, 300 codes")
+least = 1000 * limit.seconds(back, 0)
+print(f"Glow back: products at the limit {least:.1f} ms, ours {pair['ours_ms']:.1f} ms")
+print(
+    f"  {pair['peer']}: {pair['peer_ms']:.1f} ms, {pair['peer_ms'] / least:.1f} × limit"
+)
 
 # %% [markdown]
 # ## What was learnt
 #
-# * On the CPU the large products are near the limit, and farthest from it are many flows with few codes each. On the GPU nothing is
-#   near it; best is DDS-3 at the paper's size.
+# * On the CPU large products come near the limit, and farthest from it are many small flows with few codes each. On the GPU nothing is
+#   near it; best is DDS-3 at the paper's size. Not every aim is met.
 # * How the passes between products are made decides the speed of small flows.
-# * On a GPU a search at the paper's size takes seconds, that of DDS-1 less than a minute, and an epoch of training a few seconds at most.
+# * On a GPU a search at the paper's size takes seconds, that of DDS-1 less than a minute, and an epoch of training about two seconds at most.
 # * A faster fit has to be judged by what it attributes, and not by its cost.
-# * Where the activations start decides more than how often they are updated.
+# * Where the activations start decided more, on these few chords, than how often they are updated.
