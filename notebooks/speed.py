@@ -188,11 +188,12 @@ plt.show()
 #   in single precision, and so are codes, spectra and $\mathbf{H}$. The key `precision: single` of the profile does without.
 #   What it changes is below, and for a GPU in {doc}`08_comparison`.
 #
+# (what-is-left)=
 # ## What is left
 #
 # On the CPU the column *products alone* tells where time goes. In NMF and DDS-3 it is the products; the rest of NMF is Adam and the clamping of
 # $\mathbf{H}$. The note flows are small. In DDS-2 a weight is used for a handful of codes only, so its products are slow: they wait for weights, forwards
-# and back. In DDS-1 and in training the `laptop` profile's narrow layers leave most of the time to what is between the products: passes over
+# and back. In DDS-1 and in the training of the note flows, the `laptop` profile's narrow layers leave most of the time to what is between the products: passes over
 # signals, gathering bins in the order of the permutation, clipping, and Adam. The wider the layers, the less.
 #
 # Some things were tried in vain. Each thread can have some of the flows of a stack for itself, instead of a share of every operation. Memory
@@ -290,7 +291,7 @@ effects["seconds", "single / rounded"] = faster.map("{:.1f}".format)
 pd.DataFrame(effects).reindex(means.index).rename(index=plots.METHOD_NAMES)
 
 # %% [markdown]
-# NMF hardly notices. DDS-2 and DDS-3 are moved by less than by another seed, though the average precision of DDS-2 always downwards. DDS-1 has one seed only; its search is the one
+# NMF hardly notices. DDS-2 and DDS-3 are moved by less than by another seed, though the average precision of DDS-2 falls every time. DDS-1 has one seed only; its search is the one
 # that jumps ({doc}`04_dds1`), and a difference in the last digit is enough to send it elsewhere.
 #
 # ## Seconds, not iterations
@@ -469,7 +470,7 @@ for name, step in reached.items():
 # Read the lines together: a setting is worth having only if neither measure suffers. In the `laptop` profile, with five updates
 # the cost is reached after fewer decodings, but in nearly as many seconds; PSA ends a little higher, and average precision lower. Accelerated updates end with the lowest
 # cost. They do better than clamped steps in both measures; but against the usual steps PSA suffers, as it does from clamping. The fitted start raises both measures by much, although
-# its cost ends higher; most of that PSA is there before the search begins. Does it do so in the other searches? Again with half of the profile's iterations:
+# its cost ends higher; PSA is as high before the search begins. Does it do so in the other searches? Again with half of the profile's iterations:
 
 
 # %%
@@ -580,8 +581,8 @@ pd.DataFrame(
 # %% [markdown]
 # ## What was aimed at
 #
-# The library was written with these aims: on two cores a fraction of the limit, and to be so many times as fast as the fastest other library; on the
-# GPU a number of seconds.
+# The library was written with these aims: on two cores, a fraction of the limit, or how many times as fast it should be as the fastest other library; on the
+# GPU, a number of seconds.
 
 # %% tags=["hide-input"]
 FRACTIONS = (
@@ -638,9 +639,10 @@ aimed["met"] = aimed["met"].map({True: "yes", False: "no"})
 aimed.set_index("what")
 
 # %% [markdown]
-# Not all are met, and some cannot be. An iteration of DDS-2 needs its weights twice, forwards and back. Between the two, the
-# whole reconstruction has to be known, and meanwhile the caches have forgotten the weights. The limit counts them once. And
-# FrEIA, whose mixing is a fixed matrix, is not far from the limit of the products themselves:
+# Many are missed; {ref}`What is left <what-is-left>` tells by what. Two of the limits are stricter than they look. An iteration of DDS-2 needs its weights
+# twice, forwards and back. Between the two, the whole reconstruction has to be known, and meanwhile the caches have forgotten
+# the weights. The limit counts them once. And FrEIA, whose mixing is a fixed matrix, takes less than three times as long as the products alone would at the
+# limit. So nothing that does these products can be three times as fast:
 
 # %%
 limit = Limits(CPU["limits"]["gflops"], CPU["limits"]["gbytes"])
@@ -663,8 +665,8 @@ print(
 # ## What was learnt
 #
 # * On the CPU large products come near the limit, and farthest from it are many small flows with few codes each. On the GPU nothing is
-#   near it; best is DDS-3 at the paper's size. Not every aim is met.
+#   near it; best is DDS-3 at the paper's size. Most aims for the note flows are missed.
 # * How the passes between products are made decides the speed of small flows.
-# * On a GPU a search at the paper's size takes seconds, that of DDS-1 less than a minute, and an epoch of training about two seconds at most.
+# * On a GPU a search at the paper's size takes seconds, that of DDS-1 less than a minute, and an epoch of training little more than two.
 # * A faster fit has to be judged by what it attributes, and not by its cost.
 # * Where the activations start decided more, on these few chords, than how often they are updated.
