@@ -127,6 +127,20 @@ def usual_limits(result):
 against_the_limit(CPU)
 
 # %% [markdown]
+# Where memory is the limit, a fraction is as good as the rate of copies that was measured beside it. That rate is not always the same:
+
+# %%
+beside = [
+    row["bytes"] / row["fraction"] / row["ms"] / 1e6
+    for row in CPU["rows"]
+    if row["bytes"] / CPU["limits"]["gbytes"]
+    > row["operations"] / CPU["limits"]["gflops"]
+]
+print(
+    f"copies beside such rows: {min(beside):.0f} to {max(beside):.0f} · 10⁹ bytes a second"
+)
+
+# %% [markdown]
 # On the GPU the paper's size is whole. It was measured with an older version of this library, which is named above. Its fractions are a rough guide: NMF and training round their factors to TF32, whose products run at
 # about half of the rate of those in bfloat16, and weights in bfloat16 are counted as if they had 4 bytes.
 
