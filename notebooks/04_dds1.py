@@ -557,8 +557,8 @@ for size in (fit.step_size, fit.step_size / 10):
     rise = (short.distance[1:] / short.distance[:-1]).max()
     psa = metrics.precision_of_source_attribution(short.A, y)
     ranked = metrics.average_precision(short.A, y)
-    print(f"step {size:g}: largest rise by a factor of {rise:.3g}", end="")
-    print(f", relative error {metrics.relative_error(x, short.X_hat):.3f}", end="")
+    print(f"step {size:g}: largest rise by a factor of {rise:.3g}")
+    print(f"  relative error {metrics.relative_error(x, short.X_hat):.3f}", end="")
     print(f", PSA {psa:.3f}, average precision {ranked:.3f}")
 
 # %% [markdown]
@@ -571,7 +571,7 @@ for size in (fit.step_size, fit.step_size / 10):
 #
 # Here are the same three frames with the steps of this profile, and with those of the released code. The setting
 # `start = "fitted"` is ours: before the search, the activations are fitted to the modes, which is NMF with one entry for each
-# note. What that gives by itself is in the last row.
+# note. What that gives by itself is in the last row. (*AP* is the average precision.)
 
 # %%
 released = load_profile("paper").dds1

@@ -527,7 +527,7 @@ for ax, flow in zip(axes, ("note_flows", "conditional_flow"), strict=True):
 plt.show()
 
 # %% [markdown]
-# And the rows, for the held-out piano from near and from far:
+# And the rows, for the held-out piano from near and from far. *AP* is the average precision, *error* the relative error:
 
 # %% tags=["hide-input"]
 at_paper_size = pd.read_csv(RESULTS / "comparison-paper-short.csv")
@@ -535,7 +535,9 @@ at_paper_size["method"] = at_paper_size["method"].replace(NAMES)
 is_mixed = at_paper_size.device.str.endswith("mixed precision")
 at_paper_size["precision"] = np.where(is_mixed, "mixed", "single")
 columns = ["psa", "average_precision", "sparsity", "relative_error", "seconds"]
-at_paper_size.set_index(["method", "instrument", "precision"])[columns].round(3)
+short = {"psa": "PSA", "average_precision": "AP", "relative_error": "error"}
+by = ["method", "instrument", "precision"]
+at_paper_size.set_index(by)[columns].rename(columns=short).round(3)
 
 # %% [markdown]
 # One run, one seed: no more than a first look. DDS-3 has the highest PSA here too, and NMF the highest average precision. In PSA, DDS-2 is
@@ -552,7 +554,7 @@ on_cpu["method"] = on_cpu["method"].replace(NAMES)
 steps = on_cpu["dds1.step_size"].fillna(on_cpu["dds2.step_size"])
 on_cpu["first step"] = steps.map("{:g}".format).replace("nan", "")
 what = ["method", "chords", "first step", "start", "iterations"]
-on_cpu.set_index(what)[columns[:-1]].round(3)
+on_cpu.set_index(what)[columns[:-1]].rename(columns=short).round(3)
 
 # %%
 failed = {
@@ -566,9 +568,9 @@ for where, row in failed.items():
 
 # %% [markdown]
 # The error is nearly the same, although the search on the CPU was given fewer iterations. Would more have helped? Here is how the steps of
-# DDS-1 went. *Above its lowest* is the share of the first 100 iterations in which the cost was above what it had been before, and *halvings*
-# are those of the same iterations. *All steps* is their sum. *At most* is what they could have come to in as many iterations as on the GPU, since
-# steps never grow:
+# DDS-1 went. *Above its lowest* is the share of the first 100 iterations in which the cost was above the lowest before it, and *halvings* counts those of the
+# steps in the same iterations. *All steps* is the sum of all steps. *At most* is what that sum could have come to in as many iterations as on the GPU,
+# since steps never grow:
 
 # %% tags=["hide-input"]
 histories = pd.read_csv(RESULTS / "steps-histories.csv")
@@ -600,7 +602,7 @@ mixed, single = (
     at_paper_size[side].set_index(["method", "instrument"])[columns]
     for side in (is_mixed, ~is_mixed)
 )
-(mixed - single).dropna().drop(columns="seconds").round(4)
+(mixed - single).dropna().drop(columns="seconds").rename(columns=short).round(4)
 
 # %% [markdown]
 # For DDS-3 it also makes the search faster. (The very first row, an NMF, waited for the GPU to start.)

@@ -638,14 +638,14 @@ def aims():
     """A line for each: what, in what it is measured, the aim, what was reached, and whether that is enough."""
     for name, size, aim in FRACTIONS:
         reached = row_of(name, size)["fraction"]
-        yield f"{name}, {size}", "fraction", f"≥ {aim}", f"{reached:.3f}", reached >= aim
+        yield f"{name}, {size}", "fraction", f"≥{aim}", f"{reached:.3f}", reached >= aim
     for work, aim in RATIOS:
         pair = fastest(work)
         reached = pair["ratio"]
-        yield work, f"{pair['peer']} / ours", f"≥ {aim}", f"{reached:.2f}", reached >= aim
+        yield work, f"{pair['peer']} / ours", f"≥{aim}", f"{reached:.2f}", reached >= aim
     for job, aim in SECONDS:
         reached = on_gpu[job]
-        yield f"{job}, GPU", "seconds", f"< {aim}", f"{reached:.2f}", reached < aim
+        yield f"{job}, GPU", "seconds", f"<{aim}", f"{reached:.2f}", reached < aim
 
 
 aimed = pd.DataFrame(aims(), columns=["what", "measure", "aim", "reached", "met"])
