@@ -614,8 +614,8 @@ plt.show()
 # %% [markdown]
 # Small steps jump, too: one code in a steep place is enough. With the released steps the search from small activations
 # comes to rest before they have grown, and notes are told apart badly. From activations that are fitted already, the
-# same steps reach nearly the PSA of the profile's. That is not the start's own: by itself it has the lowest PSA and the largest error of the four, and the
-# highest average precision.
+# same steps reach nearly the PSA of the profile's. That is not the start's own: by itself its PSA is hardly better than where
+# the steps shrank, and its error is the largest of the four. Only its average precision is high.
 # {doc}`08_comparison` meets the same at the paper's size.
 
 # %% [markdown]
