@@ -92,7 +92,7 @@ def train(
 
 
 def _save_checkpoint(run: "_Run", path: Path) -> float:
-    """When the next one is due, on the monotonic clock."""
+    """Write the run's state; when that is due next, on the monotonic clock."""
     begun = time.monotonic()
     with writing(path) as target:
         save_file(run.state(), target)

@@ -602,8 +602,7 @@ pd.DataFrame(ends).T.map("{:.4g}".format)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Three searches for the same three frames. Left: the relative distance by iteration. Right: the step size, which never grows.", "name": "fig-dds1-steps"}, "image": {"alt": "Two panels over iterations, on logarithmic axes. Left: with the profile's steps the distance shoots up at first, has a few peaks, and ends lowest. With the released steps it falls slowly, has many peaks on the way, and levels off highest; from the fitted start it is lower, but for its peaks. Right: the profile's steps stay as they are. The released ones go down in stairs, and from the random start they plunge at the end."}}
 figure, axes = plt.subplots(1, 2, figsize=(10, 3))
-for name in list(searches)[:3]:
-    search = searches[name]
+for name, search in list(searches.items())[:-1]:  # the last is a start alone
     plots.cost_history(axes[0], search.distance / x.norm().cpu(), label=name)
     axes[1].loglog(np.arange(1, search.iterations + 1), search.step_size)
 axes[0].set_ylabel("‖X − X̂‖ / ‖X‖")

@@ -589,7 +589,7 @@ pd.DataFrame(ends).T.rename_axis(what[1:4]).map("{:.3g}".format)
 # %% [markdown]
 # An activation grows by hardly more than all steps together. To explain a mixture it has to come near one ({doc}`04_dds1`). With the released
 # steps on 24 chords all steps could have come to a small part of that, so more iterations would not have helped. The cost is one norm over all frames, and with
-# more codes it is above its lowest more often. So it is the steps that fail DDS-1 here, and no GPU is needed for that. From a fitted
+# more codes it is above its lowest more often. So it is for its steps that DDS-1 fails here, and no GPU is needed for that. From a fitted
 # start, where activations need not grow, the same steps do not fail. The larger steps of `laptop` do well on two chords only, in their few
 # iterations.
 

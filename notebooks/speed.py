@@ -31,7 +31,6 @@ device = "auto"  # CUDA where there is one, else the CPU
 chords = 3  # of the validation piano, for the sections that compute
 
 # %%
-import inspect
 import json
 import math
 import time
@@ -547,11 +546,10 @@ assert A_long.shape == whole.A.shape
 # %%
 front_end, sources = profile.front_end, len(profile.pitches.numbers)
 ten_minutes = round(600 * front_end.sample_rate / front_end.hop)
-usual_segment = inspect.signature(decompose_long).parameters["segment"].default
-for name, frames in (("at once", ten_minutes), ("by segment", usual_segment)):
+for name, frames in (("at once", ten_minutes), ("in segments", segment)):
     codes = NUMBER * sources * frames * front_end.bins
     print(f"DDS-1, ten minutes {name}: {frames} frames, ", end="")
-    print(f"6 × {codes / 2**30:.2g} GiB")
+    print(f"6 × {three_digits(codes / 2**20)} MiB")
 
 # %% [markdown]
 # What is stored may be larger than memory, too: NMF's samples and the frames that flows learn from are read from their file as they are needed.
@@ -577,13 +575,13 @@ def readable(seconds):
     return f"{three_digits(seconds)} s" if seconds < 600 else f"{seconds / 3600:.2g} h"
 
 
-rates = CPU["limits"]
+limit = Limits(CPU["limits"]["gflops"], CPU["limits"]["gbytes"])
+least = jobs.apply(lambda job: limit.seconds(job.operations, job.bytes), axis=1)
 on_gpu = jobs.operations / jobs.index.str.split(",").str[0].map(measured_rate)
-moving, computing = jobs.bytes / rates["gbytes"], jobs.operations / rates["gflops"]
 pd.DataFrame(
     {
         "10¹² operations": (jobs.operations / 1e12).map(three_digits),
-        "CPU, single precision": (np.maximum(moving, computing) / 1e9).map(readable),
+        "CPU, single precision": least.map(readable),
         "GPU": on_gpu.map(readable),
     }
 )
@@ -659,7 +657,6 @@ aimed.set_index("what")
 # limit. So nothing that does these products can be three times as fast:
 
 # %%
-limit = Limits(CPU["limits"]["gflops"], CPU["limits"]["gbytes"])
 laptop = load_profile("laptop")
 row = row_of("DDS-2 iteration", "laptop")
 once, again = row["bytes"], NUMBER * FlowShape.of(laptop, "note_flows").weights
@@ -669,11 +666,12 @@ bound = limit.seconds(row["operations"], once) / limit.seconds(
 print(f"DDS-2, laptop, weights read twice: a fraction of {bound:.2f} at most")
 back = FlowShape.of(laptop, "conditional_flow").pass_over(300)
 pair = fastest("Glow back, 300 codes")
-least = 1000 * limit.seconds(back, 0)
-print(f"Glow back: products at the limit {least:.1f} ms, ours {pair['ours_ms']:.1f} ms")
+products = 1000 * limit.seconds(back, 0)
 print(
-    f"  {pair['peer']}: {pair['peer_ms']:.1f} ms, {pair['peer_ms'] / least:.1f} × limit"
+    f"Glow back: products at the limit {products:.1f} ms, ours {pair['ours_ms']:.1f} ms"
 )
+print(f"  {pair['peer']}: {pair['peer_ms']:.1f} ms, ", end="")
+print(f"{pair['peer_ms'] / products:.1f} × limit")
 
 # %% [markdown]
 # ## What was learnt
