@@ -167,7 +167,7 @@ def _training(kind: str, size: Size, device: torch.device) -> Case:
 
     def begin() -> Repeat:
         data = training._Data(recipe, frames, validation, size.sources, device)
-        run = training._Run(recipe, data, size.sources, 0, device)
+        run = training._Run(recipe, data, size.sources, 0, device, mixed=device.type == "cuda")
         (rows,) = data.epoch(run.active, recipe.batch, run.order)
         return repeated(lambda: run._step(rows))
 

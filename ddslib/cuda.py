@@ -10,12 +10,12 @@ WARM_UP = 3  # calls before the recording: in the first ones libraries allocate 
 
 
 def adam(variables: Iterable[Tensor], step_size: float) -> torch.optim.Adam:
-    """Adam whose step size is, on a GPU, a tensor, so that a recorded step sees it change."""
+    """Adam whose step size is a tensor on the device of the variables, so that it can be changed there."""
     variables = list(variables)
     device = variables[0].device
-    if device.type != "cuda":
-        return torch.optim.Adam(variables, lr=step_size, fused=True)
-    return torch.optim.Adam(variables, lr=torch.tensor(step_size, device=device), fused=True, capturable=True)
+    on_gpu = device.type == "cuda"
+    step = torch.tensor(step_size, dtype=torch.float32 if on_gpu else torch.float64, device=device)
+    return torch.optim.Adam(variables, lr=step, fused=True, capturable=on_gpu)
 
 
 class Recorder:

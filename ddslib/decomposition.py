@@ -18,7 +18,7 @@ from .processes import progress
 SMALLEST_CHANGE = 1e-15  # of the cost between iterations: below, the search has converged
 PATIENCE_WORSE = 10  # iterations above the best cost before the steps are halved
 PATIENCE_STUCK = 100  # iterations without a fall of the cost before the search stops
-ITERATIONS_BETWEEN = 10  # two looks for entries that have died
+ITERATIONS_BETWEEN = 10  # two looks, on a CPU for entries that have died, and on a GPU at the costs
 # Of the activations that a search starts from to the modes of its codes: enough to settle which notes sound.
 FITTING = Fit(iterations=100, step_size=0.01, positivity="projection", likelihood_weight=0.0, sparsity_weight=0.0)
 LEAST_FITTED = 0.1  # of their mean: an activation of zero might get no gradient
@@ -95,39 +95,41 @@ class Search:
         self._X, self._dictionary, self._fit = X, dictionary, fit
         self._free, self._codes = free, dictionary.codes
         self._H = free.clamp_(min=0) if fit.positivity == "projection" else free.clamp(min=0)
-        self._X_hat = None
+        self._X_hat = torch.empty_like(X)
         variables = [free] if self._codes is None else [free, self._codes]
         self._optimisers = [adam([variable], fit.step_size) for variable in variables]
-        self._schedule = _Schedule(fit.step_size, self._optimisers)
-        self._lowest, self._history = _Lowest(self._H, self._codes), []
+        self._between = ITERATIONS_BETWEEN if X.device.type == "cuda" else 1  # a GPU has to be waited for
+        self._schedule = _Schedule(self._optimisers, X, self._between)
+        self._lowest = _Lowest(self._H, self._codes)
         self._recorder = Recorder(X.device)
+        self._iterations = 0
 
     @fast_products()
     def iterate(self) -> bool:
-        """Step H, then the codes; whether the search is over.  Raises `InputError` as `decompose` does."""
-        if self._history and len(self._history) % ITERATIONS_BETWEEN == 0:
+        """Step H, then the codes; whether the search is over, which on a GPU shows a few iterations later.
+
+        What comes after the end changes nothing that `result` gives.  Raises `InputError` as `decompose` does.
+        """
+        if self._iterations and self._iterations % ITERATIONS_BETWEEN == 0:
             self._leave_out_the_dead()
         if self._dictionary.recordable:
-            self._recorder(self._descend)
+            self._recorder(self._step)
         else:
-            self._descend()
-        costs = _finite(self._costs.tolist(), len(self._history))
-        self._history.append((*costs, self._schedule.step_size))
-        if self._schedule.is_lowest(costs[0]):
-            self._lowest.keep(self._H, self._codes)
-        self._step_codes()
-        return self._schedule.is_over(costs[0])
+            self._step()
+        self._iterations += 1
+        return self._iterations % self._between == 0 and self._schedule.is_over(self._iterations)
 
     @fast_products()
     def result(self) -> Decomposition:
         """The iterate of lowest cost so far, after one at least; the dictionary is left in its state."""
+        self._schedule.is_over(self._iterations)
         H, codes = self._lowest.variables
         if codes is not None:
             self._dictionary.codes.copy_(codes)
             self._dictionary.leave_out(None)
             self._dictionary.refresh()
         A, X_hat = self._dictionary.attribute(H), self._dictionary.mix(H)
-        cost, distance, step_size = torch.tensor(self._history, dtype=torch.float64).T
+        cost, distance, step_size = torch.tensor(self._schedule.history, dtype=torch.float64).T
         return Decomposition(H, A, X_hat, codes, cost, distance, step_size, time.perf_counter() - self._begun)
 
     def _leave_out_the_dead(self) -> None:
@@ -138,18 +140,30 @@ class Search:
         if self._fit.positivity == "relu" and self._X.device.type == "cpu":
             self._dictionary.leave_out(self._free <= 0)
 
-    def _descend(self) -> None:
-        """Step H, then find the cost J, and the codes' gradient where there are any."""
+    def _step(self) -> None:
+        """All of an iteration.  It looks at no value, so that it can be recorded."""
+        cost, distance = self._descend()
+        self._lowest.keep(self._H, self._codes, self._schedule.is_lowest(cost))
+        for optimiser in self._optimisers[1:]:
+            optimiser.step()
+        self._schedule.note(cost, distance)
+
+    def _descend(self) -> tuple[Tensor, Tensor]:
+        """Step H, then find the codes' gradient where there are any, and J, and the part of it that is the distance."""
         searched = self._codes is not None
-        if searched or self._X_hat is None:
+        if searched or not self._iterations:
             self._dictionary.refresh()
-            self._X_hat = self._dictionary.mix(self._H)
+            self._mix()
         self._step_activations()
-        self._X_hat = self._dictionary.mix(self._H)
-        self._costs = self._cost_and_distance()
+        self._mix()
         if searched:
             towards = _distance_gradient(self._X, self._X_hat)
             self._codes.grad = self._dictionary.pull_back(towards, self._H, self._fit.likelihood_weight)
+        return self._cost_and_distance()
+
+    def _mix(self) -> None:
+        """X̂, where the next iteration finds it."""
+        self._X_hat.copy_(self._dictionary.mix(self._H))
 
     def _step_activations(self) -> None:
         gradient = self._dictionary.correlate(_distance_gradient(self._X, self._X_hat))
@@ -163,18 +177,12 @@ class Search:
         self._optimisers[0].step()
         torch.clamp(self._free, min=0, out=self._H)
 
-    def _cost_and_distance(self) -> Tensor:
-        """J, and the part of it that is the distance: (2,)."""
+    def _cost_and_distance(self) -> tuple[Tensor, Tensor]:
         distance = torch.linalg.vector_norm(self._X - self._X_hat)
         cost = distance + self._fit.likelihood_weight * self._dictionary.penalty(self._H).value
         if self._fit.sparsity_weight:
             cost += self._fit.sparsity_weight * self._H.sum()
-        return torch.stack([cost, distance])
-
-    def _step_codes(self) -> None:
-        """By the gradient of the last iteration."""
-        for optimiser in self._optimisers[1:]:
-            optimiser.step()
+        return cost, distance
 
 
 def decompose_long(
@@ -215,13 +223,6 @@ def decompose_long(
     return torch.cat(found, dim=1), math.sqrt(missed / energy)
 
 
-def _finite(costs: list[float], iteration: int) -> list[float]:
-    """The one place where the search waits for a GPU, and so the place to look."""
-    if not math.isfinite(costs[0]):
-        raise InputError(f"iteration {iteration + 1}: the cost is {costs[0]}; expected finite data and smaller steps")
-    return costs
-
-
 def _distance_gradient(X: Tensor, X_hat: Tensor) -> Tensor:
     """The gradient of ‖X − X̂‖_F for X̂: the residual's direction, and zero where there is no residual."""
     residual = X_hat - X
@@ -235,37 +236,63 @@ class _Lowest:
     """
 
     def __init__(self, H: Tensor, codes: Tensor | None):
-        self.variables = torch.empty_like(H), None if codes is None else torch.empty_like(codes)
+        self.variables = torch.zeros_like(H), None if codes is None else torch.zeros_like(codes)
 
-    def keep(self, H: Tensor, codes: Tensor | None) -> None:
-        """In place of those that were kept."""
+    def keep(self, H: Tensor, codes: Tensor | None, lowest: Tensor) -> None:
+        """In place of those that were kept, where `lowest` () is true; to ask it would be to wait for a GPU."""
         for kept, now in zip(self.variables, (H, codes), strict=True):
             if kept is not None:
-                kept.copy_(now)
+                kept.lerp_(now, lowest.to(now.dtype))  # exact at both ends
 
 
 class _Schedule:
-    """When to halve the steps and when to stop (paper §IV-C, after its reference [1])."""
+    """When to halve the steps and when to stop (paper §IV-C, after its reference [1]).
 
-    def __init__(self, step_size: float, optimisers: list[torch.optim.Optimizer]):
-        self.step_size = step_size
-        self._groups = [group for optimiser in optimisers for group in optimiser.param_groups]
-        self._best = self._previous = float("inf")
-        self._worse = self._stuck = 0
+    What it goes by stays on the device of X: a GPU would have to be waited for.  At least every `between` iterations it
+    must be asked whether the search is over.
+    """
 
-    def is_lowest(self, cost: float) -> bool:
-        """Whether no cost that was taken note of is as low."""
-        return cost < self._best
+    def __init__(self, optimisers: list[torch.optim.Optimizer], X: Tensor, between: int):
+        self._step_sizes = [group["lr"] for optimiser in optimisers for group in optimiser.param_groups]
+        self._lowest, self._previous = X.new_full((), math.inf), X.new_full((), math.inf)
+        self._worse, self._stuck = X.new_zeros(()), X.new_zeros(())
+        self._over = torch.zeros((), dtype=torch.bool, device=X.device)
+        self._noted = torch.zeros(between, 4, dtype=torch.float64, device=X.device)  # the newest last
+        self.history: list[tuple[float, float, float]] = []  # cost, distance and step size, up to the last look
+        self._ended = False
 
-    def is_over(self, cost: float) -> bool:
-        """Take note of an iteration's cost; say whether it was the last."""
-        self._worse = self._worse + 1 if cost > self._best else 0
-        self._stuck = self._stuck + 1 if cost >= self._previous else 0
-        converged = abs(cost - self._previous) < SMALLEST_CHANGE
-        self._best, self._previous = min(self._best, cost), cost
-        if self._worse > PATIENCE_WORSE:
-            self._worse = 0
-            self.step_size /= 2
-            for group in self._groups:
-                group["lr"] /= 2  # in place, so that a recorded step sees it
-        return converged or self._stuck > PATIENCE_STUCK
+    def is_lowest(self, cost: Tensor) -> Tensor:
+        """Whether no cost that was noted before the end is as low: ()."""
+        return (cost < self._lowest) & ~self._over
+
+    def note(self, cost: Tensor, distance: Tensor) -> None:
+        """Halve the steps if it is time, and see whether the search is over."""
+        self._worse.add_(1).mul_(cost > self._lowest)
+        self._stuck.add_(1).mul_(cost >= self._previous)
+        converged = (cost - self._previous).abs() < SMALLEST_CHANGE
+        self._over |= converged | (self._stuck > PATIENCE_STUCK)
+        torch.minimum(self._lowest, cost, out=self._lowest)
+        self._previous.copy_(cost)
+        newest = [cost, distance, self._step_sizes[0], self._over]
+        self._noted.copy_(torch.cat([self._noted[1:], torch.stack([part.double() for part in newest])[None]]))
+        halved = self._worse > PATIENCE_WORSE
+        self._worse.mul_(~halved)
+        for step_size in self._step_sizes:  # in place, so that a recorded step sees it
+            step_size.mul_(1 - halved / 2)
+
+    def is_over(self, iterations: int) -> bool:
+        """Whether the last of so many iterations was the search's last, or an earlier one was; looks at what was noted.
+
+        Raises `InputError` if a cost was not finite.
+        """
+        unseen = 0 if self._ended else iterations - len(self.history)
+        for *values, over in self._noted.tolist()[len(self._noted) - unseen :]:
+            self.history.append(values)
+            if not math.isfinite(values[0]):
+                raise InputError(
+                    f"iteration {len(self.history)}: the cost is {values[0]}; expected finite data and smaller steps"
+                )
+            if over:
+                self._ended = True
+                break
+        return self._ended

@@ -82,7 +82,6 @@ class SampleDictionary(Dictionary):
     """
 
     BLOCK = 2048  # rows at a time: what is made of them fits the caches
-    recordable = False  # samples may have to come from the CPU
 
     def __init__(
         self,
@@ -100,6 +99,7 @@ class SampleDictionary(Dictionary):
         if resident:
             self._samples = self._samples.to(self._device)
         self._resident, self._factors = resident, factors or self._samples.dtype
+        self.recordable = resident  # else samples may have to come from the CPU
         self._sources = torch.as_tensor(sources).to(self._device)
         self._n_sources = n_sources
 

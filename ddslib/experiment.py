@@ -149,8 +149,9 @@ class Workspace:
             validation = frames.validation(self.profile.training, seed)
             checkpoint = path.with_suffix(".checkpoint")
             sources = len(self.profile.pitches.numbers)
-            with tensor_cores(self._trains_mixed):
-                trained = training.train(recipe, frames, validation, sources, seed, self.device, checkpoint)
+            trained = training.train(
+                recipe, frames, validation, sources, seed, self.device, checkpoint, self._trains_mixed
+            )
             provenance = {
                 "recipe": asdict(recipe), "frames": frames.content, "seed": seed, "seconds": trained.seconds,
                 "device": self._device_name(self._trains_mixed), "ddslib": __version__, "torch": torch.__version__,

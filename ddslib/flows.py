@@ -172,6 +172,11 @@ class Coupling(Layer):
         self.b = nn.Parameter(torch.zeros(*stack, 1, 1))
         self.activation = activation
         self._couple = couple
+        self._factors: torch.dtype | None = None
+
+    def round_factors(self) -> None:
+        """Multiply rounded copies of the MLP's weights from now on; the weights themselves are learnt as they are."""
+        self._factors = torch.bfloat16
 
     def fuse(self) -> None:
         """Leave the fusing of the forward direction to torch.compile."""
@@ -184,7 +189,10 @@ class Coupling(Layer):
         return uncouple(y, *self._network())
 
     def _network(self) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor], Activation]:
-        return self.a, self.b, list(self.mlp.weights), list(self.mlp.biases), self.activation
+        weights, biases = (
+            [p.to(self._factors or p.dtype) for p in part] for part in (self.mlp.weights, self.mlp.biases)
+        )
+        return self.a, self.b, weights, biases, self.activation
 
 
 class AffineMap:
@@ -283,6 +291,12 @@ class Flow(nn.Module, ABC):
         """Leave the fusing of the couplings, forwards, to torch.compile; the first call then takes some seconds."""
         for coupling in self._couplings():
             coupling.fuse()
+        return self
+
+    def round_factors(self) -> Self:
+        """Train MLPs whose products have rounded factors, see `ddslib.precision`."""
+        for coupling in self._couplings():
+            coupling.round_factors()
         return self
 
     def to_mixed_precision(self) -> Self:

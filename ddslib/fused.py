@@ -316,7 +316,7 @@ def _mlp_backward(
     flowing = flowing.to(weights[-1].dtype)
     for depth in reversed(range(len(weights))):
         if into_layers is not None:
-            torch.matmul(signals[depth].mT, flowing, out=into_layers[depth])
+            torch.matmul(signals[depth].to(flowing.dtype).mT, flowing, out=into_layers[depth])
             torch.sum(flowing, dim=-2, keepdim=True, out=into_layers[depth + len(weights)])
         flowing = flowing @ weights[depth].mT
         if depth:

@@ -22,10 +22,10 @@ from .cuda import Recorder, adam, fits
 from .flows import MLP, ConditionalGlow, Flow, RealNVP, below
 from .frames import Frames
 from .fused import affine
-from .precision import fast_products
+from .precision import fast_products, tensor_cores
 from .processes import progress
 
-REVISION = 5  # raise when the same recipe and frames come to yield another flow
+REVISION = 6  # raise when the same recipe and frames come to yield another flow
 CHECKPOINT_SECONDS = 60.0  # least time between two checkpoints
 CHECKPOINT_SHARE = 0.05  # of the time, at most, goes into writing them
 DROPOUT = 0.1  # of the nuisance classifier
@@ -67,8 +67,11 @@ def train(
     seed: int,
     device: torch.device | str = "cpu",
     checkpoint: Path | None = None,
+    mixed: bool = False,
 ) -> Trained:
     """Train the recipe's flow on `frames`, and select by the loss of those that `validation` (M,) marks.
+
+    With `mixed` the factors of products are rounded as on a GPU, see `ddslib.precision`.
 
     The state is written to `checkpoint` about once a minute, less often where that takes seconds.  Where that file
     exists, training goes on from it, to the same weights as without the interruption.  The caller removes it once the
@@ -76,13 +79,14 @@ def train(
     Raises `InputError` if a source has no frames on either side, or if the losses diverge.
     """
     device = torch.device(device)
-    run = _Run(recipe, _Data(recipe, frames, validation, n_sources, device), n_sources, seed, device)
+    run = _Run(recipe, _Data(recipe, frames, validation, n_sources, device), n_sources, seed, device, mixed)
     if checkpoint is not None and checkpoint.exists():
         run.resume(load_file(checkpoint))
     bar = progress("training", "epoch", recipe.epochs, run.epochs, leave=False)
     due = time.monotonic() + CHECKPOINT_SECONDS
     while run.epochs < recipe.epochs and len(run.active):
-        run.epoch()
+        with tensor_cores(mixed):
+            run.epoch()
         bar.update()
         bar.set_postfix(loss=float(run.best_losses.mean()), going=len(run.active))
         if checkpoint is not None and time.monotonic() >= due:
@@ -195,11 +199,15 @@ def _dropout(x: Tensor, generator: torch.Generator) -> Tensor:
 class _Run:
     """A training between two epochs: all that has to be kept to go on."""
 
-    def __init__(self, recipe: FlowTraining, data: _Data, n_sources: int, seed: int, device: torch.device):
+    def __init__(
+        self, recipe: FlowTraining, data: _Data, n_sources: int, seed: int, device: torch.device, mixed: bool = False
+    ):
         self.recipe, self.data, self.device = recipe, data, device
         self.order = torch.Generator().manual_seed(seed)
         self.noise = torch.Generator(device).manual_seed(seed)
         self.whole = build(recipe, n_sources, data.values.shape[1], self.order).to(device)
+        if mixed:
+            self.whole.round_factors()
         self._go_on_with(self.whole)
         self.classifier = None
         if isinstance(recipe, ConditionalFlowTraining) and recipe.nuisance_weight:

@@ -10,7 +10,7 @@ from sklearn.decomposition import non_negative_factorization
 
 from ddslib import decomposition
 from ddslib.config import CodeFit, Fit, InputError
-from ddslib.decomposition import _Schedule, decompose, decompose_long
+from ddslib.decomposition import Search, _Schedule, decompose, decompose_long
 from ddslib.dictionaries import Dictionary, FrameDictionary, Penalty, SampleDictionary, SharedDictionary
 from ddslib.flows import ConditionalGlow, RealNVP
 
@@ -396,13 +396,12 @@ def test_under_relu_an_activation_below_zero_gets_no_gradient_and_stays_silent(g
 
 def schedule(costs):
     """Step sizes after each cost, and after how many costs the search ended."""
-    optimiser = torch.optim.SGD([torch.zeros(1)], lr=1.0)
-    rule, steps = _Schedule(1.0, [optimiser]), []
-    for number, cost in enumerate(costs, start=1):
-        over = rule.is_over(cost)
-        steps.append(rule.step_size)
-        assert optimiser.param_groups[0]["lr"] == rule.step_size
-        if over:
+    optimiser = torch.optim.SGD([torch.zeros(1)], lr=torch.tensor(1.0))
+    rule, steps = _Schedule([optimiser], torch.zeros(1), between=1), []
+    for number, cost in enumerate(map(torch.tensor, costs), start=1):
+        rule.note(cost, cost)
+        steps.append(float(optimiser.param_groups[0]["lr"]))
+        if rule.is_over(number):
             return steps, number
     return steps, None
 
@@ -430,6 +429,22 @@ def test_the_search_ends_after_more_than_a_hundred_iterations_without_a_fall():
     rising = [1.0 + 0.001 * n for n in range(300)]
     assert schedule(rising)[1] == 102
     assert schedule([*rising[:100], 0.9, *rising[:100]])[1] is None
+
+
+def test_to_look_at_the_costs_now_and_then_only_changes_nothing(generator):
+    """As on a GPU, where a search goes on until the next look."""
+    silence, found = torch.zeros(8, 4, dtype=torch.float64), []
+    for between in (1, 7):
+        samples = SampleDictionary(torch.ones(3, 8, dtype=torch.float64), identity_sources(3), 3)
+        search = Search(silence, samples, replace(FIT, step_size=0.1))
+        search._between, search._schedule = between, _Schedule(search._optimisers, silence, between)
+        iterations = next(n for n in range(1, 100) if search.iterate())
+        found.append((iterations, search.result()))
+    (usual_end, usual), (late_end, late) = found
+    assert usual.iterations == late.iterations == usual_end < late_end
+    assert late_end % 7 == 0
+    for part in ("H", "X_hat", "cost", "distance", "step_size"):
+        assert torch.equal(getattr(usual, part), getattr(late, part)), part
 
 
 def test_a_short_recording_is_decomposed_as_a_whole(generator):

@@ -1,4 +1,5 @@
 import math
+import statistics
 from copy import deepcopy
 
 import pytest
@@ -207,6 +208,25 @@ def test_a_flow_in_mixed_precision_computes_nearly_the_same_with_codes_and_spect
         assert found.dtype == torch.float32
         assert 1e-5 < ((found - exact).abs() / exact.abs()).median() < 0.02  # 8 bits are exact to 0.004
     assert mixed.like.dtype == torch.float32
+
+
+@each_flow
+def test_rounded_factors_change_what_weights_learn_by_little_and_leave_the_weights_alone(build, generator):
+    flow = build(generator).float()
+    x = batch(flow, generator).float()
+    rounded = deepcopy(flow).round_factors()
+
+    def gradients(flow):
+        return torch.autograd.grad(negative_log_likelihood(flow, x).sum(), list(flow.parameters()))
+
+    errors = []
+    for exact, found in zip(gradients(flow), gradients(rounded), strict=True):
+        assert found.dtype == torch.float32
+        errors.append(float((found - exact).norm() / exact.norm()))
+    assert 1e-5 < statistics.median(errors) < 0.02  # 8 bits are exact to 0.004
+    assert max(errors) < 0.1
+    for before, after in zip(flow.parameters(), rounded.parameters(), strict=True):
+        assert torch.equal(before, after)
 
 
 def test_a_frozen_glow_still_maps_forwards(generator):
