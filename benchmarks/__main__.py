@@ -4,7 +4,6 @@ python -m benchmarks [--device cuda] [--folder results]
 """
 
 import argparse
-import dataclasses
 import importlib.metadata
 import json
 import platform
@@ -58,7 +57,6 @@ def _measured(device: torch.device) -> dict:
         "limits": {"gflops": limit.gflops, "gbytes": limit.gbytes, "usual_gflops": usual},
         "rows": rows,
         "peers": compared,
-        "paper_jobs": [{"name": name} | dataclasses.asdict(work) for name, work in methods.paper_jobs().items()],
         "versions": _versions(),
     }
 

@@ -177,14 +177,6 @@ def _training(kind: str, size: Size, device: torch.device) -> Case:
 TRAININGS = {"note_flows": "RealNVP", "conditional_flow": "Glow"}
 
 
-def paper_jobs() -> dict[str, Work]:
-    """What whole searches and an epoch of training take at the paper's size."""
-    paper, frames, samples = config.load_profile("paper"), 500, 60_000
-    searches = {f"{NAMES[m]}, 1000 iterations": 1000 * counts.iteration(paper, m, frames, samples) for m in MAKERS}
-    epochs = {f"{TRAININGS[kind]}, an epoch": counts.epoch(paper, kind, samples) for kind in KINDS}
-    return searches | epochs
-
-
 aten = torch.ops.aten
 PRODUCTS = (aten.mm, aten.bmm, aten.addmm, aten.baddbmm)
 

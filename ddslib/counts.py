@@ -128,6 +128,9 @@ def iteration(profile: Profile, method: str, frames: int, samples: int) -> Work:
 
 
 def epoch(profile: Profile, kind: str, samples: int) -> Work:
-    """Of training on so many frames."""
-    recipe, shape = getattr(profile, kind), FlowShape.of(profile, kind)
-    return samples / (recipe.batch * shape.stack) * training_step(recipe, shape, len(profile.pitches.numbers))
+    """Of a training that has so many frames: steps on most of them, and a pass over the share that validates."""
+    recipe, shape, sources = getattr(profile, kind), FlowShape.of(profile, kind), len(profile.pitches.numbers)
+    held_out = profile.training.validation_share * samples
+    steps = (samples - held_out) / (recipe.batch * shape.stack)
+    validation = Work(shape.pass_over(held_out), NUMBER * (shape.weights + held_out * shape.dimensions))
+    return steps * training_step(recipe, shape, sources) + validation

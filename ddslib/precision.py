@@ -1,12 +1,12 @@
 """Products of rounded numbers: what ``precision: mixed`` in a profile means on each device.
 
 A GPU multiplies numbers of 10 bits (TF32) several times as fast as those of 23, and numbers of 7 bits (bfloat16) twice
-as fast again.  There the MLPs of searched flows are in bfloat16, and all other products in TF32, in training too.
+as fast again.  There the MLPs of flows are in bfloat16, and all other products in TF32, in searches and in trainings.
 
 A CPU has no TF32.  Where it has instructions for bfloat16, it multiplies that twice as fast; so searches use it for
 MLPs, mixings and stored samples.  Trainings do without: rounded mixings make the loss worse, and MLPs gain little.
 
-Codes, activations, spectra and sums stay in single precision everywhere.
+Codes, activations, spectra and sums stay in single precision everywhere, and so do weights while they are learnt.
 
 Apart from all rounding, a CPU has two libraries for its products in single precision, see `fast_products`.
 """

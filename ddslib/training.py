@@ -19,9 +19,10 @@ from torch.nn import functional
 from .artefacts import writing
 from .config import ConditionalFlowTraining, FlowTraining, InputError
 from .cuda import Recorder, adam, fits
-from .flows import MLP, ConditionalGlow, Flow, RealNVP, below
+from .flows import ConditionalGlow, Flow, RealNVP, below
 from .frames import Frames
 from .fused import affine
+from .layers import MLP
 from .precision import fast_products, tensor_cores
 from .processes import progress
 

@@ -38,9 +38,10 @@ from torch import Tensor
 from ddslib import metrics, plots, spectrogram, training
 from ddslib.config import load_profile
 from ddslib.experiment import Workspace
-from ddslib.flows import MLP, Coupling, Permutation, RealNVP, standard_normal_log_density
+from ddslib.flows import RealNVP, standard_normal_log_density
 from ddslib.frames import Frames
 from ddslib.fused import SELU
+from ddslib.layers import MLP, Coupling, Permutation
 
 plots.use_style()
 profile = load_profile(profile, settings)

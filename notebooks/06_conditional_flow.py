@@ -43,7 +43,8 @@ from torch.nn import functional
 from ddslib import plots, spectrogram, training
 from ddslib.config import load_profile
 from ddslib.experiment import Workspace
-from ddslib.flows import ActNorm, ConditionalGlow, LUMixing, standard_normal_log_density
+from ddslib.flows import ConditionalGlow, standard_normal_log_density
+from ddslib.layers import ActNorm, LUMixing
 
 plots.use_style()
 profile = load_profile(profile, settings)

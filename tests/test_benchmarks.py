@@ -137,12 +137,10 @@ def test_every_training_step_can_be_measured(size):
         cases[name].begin()(1)
 
 
-def test_jobs_of_the_papers_size_are_many_small_ones():
-    jobs = methods.paper_jobs()
-    codes, weights = 60 * 20, 32 * (512 * 2048 + 2 * 2048**2 + 2048 * 1024 + 1024**2)
-    dds3 = 1000 * (2 * 2 * codes * weights + 4 * 2 * 1024 * codes * 500)
-    assert jobs["DDS-3, 1000 iterations"].operations == dds3
-    classifier = 964 * 512 + 512 * 512 + 512 * 60
+def test_an_epoch_is_steps_on_what_is_learnt_from_and_a_pass_over_the_rest():
+    paper = load_profile("paper")
+    weights, classifier = 32 * (512 * 2048 + 2 * 2048**2 + 2048 * 1024 + 1024**2), 964 * 512 + 512 * 512 + 512 * 60
     # The classifier makes five steps for each of the flow's.
-    glow = 60_000 * 2 * (3 * weights + (3 * 5 + 2) * classifier)
-    assert jobs["Glow, an epoch"].operations == pytest.approx(glow)
+    learnt = 48_000 * 2 * (3 * weights + (3 * 5 + 2) * classifier)
+    epoch = counts.epoch(paper, "conditional_flow", 60_000)
+    assert epoch.operations == pytest.approx(learnt + 12_000 * 2 * weights)

@@ -14,8 +14,9 @@ from ddslib import decomposition, training
 from ddslib.config import CodeFit, ConditionalFlowTraining, FlowTraining
 from ddslib.cuda import WARM_UP, Recorder, fits
 from ddslib.dictionaries import FrameDictionary, SampleDictionary, SharedDictionary
-from ddslib.flows import AffineMap, ConditionalGlow, RealNVP
+from ddslib.flows import ConditionalGlow, RealNVP
 from ddslib.frames import Frames
+from ddslib.layers import AffineMap
 from ddslib.precision import tensor_cores
 
 CPU = torch.device("cpu")
