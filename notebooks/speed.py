@@ -41,11 +41,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ddslib import metrics, plots
+from ddslib import counts, metrics, plots
 from ddslib.config import PROFILES, load_profile
 from ddslib.counts import NUMBER, FlowShape
 from ddslib.decomposition import decompose, decompose_long
-from ddslib.experiment import Workspace
+from ddslib.experiment import METHODS, Workspace
 from ddslib.machine import Limits
 from ddslib.precision import fast_products
 
@@ -140,8 +140,8 @@ print(
 )
 
 # %% [markdown]
-# On the GPU the paper's size is whole. It was measured with an older version of this library, which is named above. Its fractions are a rough guide: NMF and training round their factors to TF32, whose products run at
-# about half of the rate of those in bfloat16, and weights in bfloat16 are counted as if they had 4 bytes.
+# On the GPU the paper's size is whole. Its fractions are a rough guide: products outside of MLPs round their factors to TF32, which runs at about half of
+# the rate of bfloat16, and weights in bfloat16 are counted as if they had 4 bytes.
 
 # %% tags=["hide-input"]
 against_the_limit(GPU)
@@ -194,10 +194,12 @@ plt.show()
 #   works in place, keeps little for its gradient, and takes $\tanh$ and $\exp$ from functions that are
 #   several times as fast: $\tanh x = 2\sigma(2x) - 1$, and powers of two.
 # * **In the caches.** DDS-1 has many codes. It goes through them note by note, so that what it computes does not travel to memory.
-# * **Recorded.** On a GPU the many small operations of an iteration take longer to launch than to run. So an iteration of DDS, and a
+# * **Recorded.** On a GPU the many small operations of an iteration take longer to launch than to run. So an iteration, and a
 #   training step, are recorded once and then replayed. Nothing in them may depend on a number that the CPU has to read.
-# * **Rounded.** A product is faster if its factors have fewer digits. On a GPU they are rounded to 10 bits (TF32), and in the MLPs of a searched
-#   flow to 7 (bfloat16). On a CPU with instructions for bfloat16 a search rounds to that the MLPs, the mixings and NMF's samples. Sums are
+# * **Without waiting.** Even to read one number the CPU has to wait for the GPU, and then the GPU for the CPU. So the GPU itself halves the steps and keeps
+#   the iterate of lowest cost. The CPU looks at the costs every ten iterations. What comes after the end of a search changes nothing that is found.
+# * **Rounded.** A product is faster if its factors have fewer digits. On a GPU they are rounded to 10 bits (TF32), and in the MLPs of
+#   flows to 7 (bfloat16), in searches and in trainings. On a CPU with instructions for bfloat16 a search rounds to that the MLPs, the mixings and NMF's samples. Sums are
 #   in single precision, and so are codes, spectra and $\mathbf{H}$. The key `precision: single` of the profile does without.
 #   What it changes is below, and for a GPU in {doc}`08_comparison`.
 #
@@ -217,8 +219,8 @@ plt.show()
 # GPU, it is on.
 #
 # On the GPU most products are too small to fill it. The limit is that of a product of 8192 × 8192 × 8192; those of DDS-3 at the paper's
-# size have 1200 rows, and a training batch has 512. Between them are passes over what they computed. The products of DDS-1 would take a few hundredths
-# of its time. When its row was made, it decoded everything twice on a GPU, the second time for the gradient. It no longer does.
+# size have 1200 rows, and a training batch has 512. Between them are passes over what they computed. They are what DDS-1 is made of: its products would take a few
+# hundredths of its time at the limit. Of a training step a good part is Adam, which has to go through all weights and both moments.
 
 # %% [markdown]
 # ## Other libraries
@@ -254,8 +256,8 @@ def against_peers(result):
 against_peers(CPU)
 
 # %% [markdown]
-# On the GPU. Here nothing was recorded, so each pays for its launches. In the last rows our NMF fetched its samples from the CPU in every
-# iteration, and scikit-learn ran on the CPU.
+# On the GPU. Here flows are not recorded, so each pays for its launches, with the speed of the CPU beside it. In the last rows our search is recorded, as
+# always, and scikit-learn ran on the CPU.
 
 # %% tags=["hide-input"]
 against_peers(GPU)
@@ -558,12 +560,29 @@ for name, frames in (("at once", ten_minutes), ("in segments", segment)):
 # %% [markdown]
 # ## At the paper's size
 #
-# What whole searches of 500 frames, about 25 chords, and an epoch of training on 60 000 frames, take with the `paper`
+# What whole searches of 500 frames, about 25 chords, and trainings on 60 000 frames, a fifth of which validates, take with the `paper`
 # profile. On the CPU it is an **estimate**, and the least in single precision: counted operations at the limit of the machine. On the GPU it is the time of an
-# iteration or of a training step, from the table above, times their number; what is done once is not in it.
+# iteration or of a training step, from the table above, times their number; what is done once is not in it. All epochs are an estimate there, too: they have not
+# been waited for, and most note flows would stop earlier.
 
 # %%
-jobs = pd.DataFrame(CPU["paper_jobs"]).set_index("name")
+paper, frames, samples = load_profile("paper"), 500, 60_000
+jobs = {
+    f"{plots.METHOD_NAMES[method]}, {getattr(paper, method).iterations} iterations": (
+        counts.iteration(paper, method, frames, samples),
+        getattr(paper, method).iterations,
+    )
+    for method in METHODS
+}
+for kind, name in (("note_flows", "RealNVP"), ("conditional_flow", "Glow")):
+    epochs, epoch = getattr(paper, kind).epochs, counts.epoch(paper, kind, samples)
+    jobs |= {f"{name}, an epoch": (epoch, 1), f"{name}, {epochs} epochs": (epoch, epochs)}
+jobs = pd.DataFrame(
+    {
+        name: {"operations": times * work.operations, "bytes": times * work.bytes}
+        for name, (work, times) in jobs.items()
+    }
+).T
 measured_rate = {  # operations a second, by the first word of the row
     row["name"].split()[0]: 1000 * row["operations"] / row["ms"]
     for row in GPU["rows"]
@@ -587,7 +606,7 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# {doc}`08_comparison` has such searches and trainings, what they found, and how many seconds whole searches took on a GPU. {doc}`../book/rerun` has the
+# {doc}`08_comparison` has such searches and shorter trainings, what they found, and how many seconds whole searches took on a GPU. {doc}`../book/rerun` has the
 # commands.
 
 # %% [markdown]
@@ -679,6 +698,6 @@ print(f"{pair['peer_ms'] / products:.1f} × limit")
 # * On the CPU large products come near the limit, and farthest from it are many small flows with few codes each. On the GPU nothing is
 #   near it; best is DDS-3 at the paper's size. Most aims for the note flows are missed.
 # * How the passes between products are made decides the speed of small flows.
-# * On a GPU a search at the paper's size takes seconds, that of DDS-1 less than a minute, and an epoch of training little more than two.
+# * On a GPU a search at the paper's size takes seconds, that of DDS-1 less than a minute, and an epoch of training less than two seconds.
 # * A faster fit has to be judged by what it attributes, and not by its cost.
 # * Where the activations start decided more, on these few chords, than how often they are updated.
