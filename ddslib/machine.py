@@ -84,6 +84,13 @@ def median_limits(measured: list[Limits]) -> Limits:
     return Limits(*(statistics.median(getattr(m, rate) for m in measured) for rate in ("gflops", "gbytes")))
 
 
+def rates(measured: dict, size: str) -> dict[str, float]:
+    """Operations a second of what `make bench` has measured at a size, by the first word of what was done."""
+    return {
+        row["name"].split()[0]: 1000 * row["operations"] / row["ms"] for row in measured["rows"] if row["size"] == size
+    }
+
+
 def name(device: torch.device) -> str:
     """The device in words."""
     if device.type == "cuda":

@@ -544,8 +544,7 @@ whole.rename(columns=short | {"iterations": "its"}).round(3)
 
 # %% [markdown]
 # One run, one seed: no more than a first look. DDS-3 has the highest PSA here too, and NMF the highest average precision. In PSA, DDS-2 is
-# above NMF from near and below it from far. Some searches of DDS-2 ended early, as the rule has it: the cost stood still. The conditional flow was still getting
-# better.
+# above NMF from near and below it from far. Some searches of DDS-2 were ended early by the stopping rule. The conditional flow was still getting better.
 #
 # DDS-1 fails from a random start. It hardly tells sounding notes from silent ones, and its error is the largest, so the search itself does not arrive. It
 # takes the released code's steps, and {doc}`04_dds1` shows how such a search comes to rest too early. From a fitted start it does not fail, but stays behind the

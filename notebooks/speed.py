@@ -41,12 +41,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ddslib import counts, metrics, plots
+from ddslib import counts, machine, metrics, plots
 from ddslib.config import PROFILES, load_profile
 from ddslib.counts import NUMBER, FlowShape
 from ddslib.decomposition import decompose, decompose_long
 from ddslib.experiment import METHODS, Workspace
-from ddslib.machine import Limits
 from ddslib.precision import fast_products
 
 plots.use_style()
@@ -120,7 +119,7 @@ def usual_limits(result):
     """With the products of torch by itself, where they were measured."""
     limits = result["limits"]
     usual = limits.get("usual_gflops")
-    return Limits(usual, limits["gbytes"]) if usual else None
+    return machine.Limits(usual, limits["gbytes"]) if usual else None
 
 
 against_the_limit(CPU)
@@ -583,18 +582,14 @@ jobs = pd.DataFrame(
         for name, (work, times) in jobs.items()
     }
 ).T
-measured_rate = {  # operations a second, by the first word of the row
-    row["name"].split()[0]: 1000 * row["operations"] / row["ms"]
-    for row in GPU["rows"]
-    if row["size"] == "paper"
-}
+measured_rate = machine.rates(GPU, "paper")
 
 
 def readable(seconds):
     return f"{three_digits(seconds)} s" if seconds < 600 else f"{seconds / 3600:.2g} h"
 
 
-limit = Limits(CPU["limits"]["gflops"], CPU["limits"]["gbytes"])
+limit = machine.Limits(CPU["limits"]["gflops"], CPU["limits"]["gbytes"])
 least = jobs.apply(lambda job: limit.seconds(job.operations, job.bytes), axis=1)
 on_gpu = jobs.operations / jobs.index.str.split(",").str[0].map(measured_rate)
 pd.DataFrame(

@@ -35,7 +35,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from ddslib import counts, plots
+from ddslib import counts, machine, plots
 from ddslib.config import PROFILES, load_profile
 from ddslib.experiment import METHODS, Workspace
 from ddslib.sweeps import attempt, collect, read_grid
@@ -153,11 +153,7 @@ def training_work(size, kind):
 
 
 measured = json.loads((PROFILES.parent / "results" / "bench-cuda.json").read_text())
-rate = {  # operations a second, by the first word of the row
-    row["name"].split()[0]: 1000 * row["operations"] / row["ms"]
-    for row in measured["rows"]
-    if row["size"] == "paper"
-}
+rate = machine.rates(measured, "paper")
 TRAININGS = {"note_flows": "RealNVP", "conditional_flow": "Glow"}
 print(f"{measured['device']}, 10¹² operations a second:")
 print({name: round(reached / 1e12) for name, reached in rate.items()})
@@ -217,7 +213,7 @@ plt.show()
 # %% [markdown]
 # A flow is trained on one GPU, so the longest training sets a floor that more GPUs do not lower. The narrower flows of `paper-512`
 # and searches with fewer entries will not reach the
-# measured rate, DDS-1 decoded twice when its rate was measured, and what is done once, such as recording, is not counted.
+# measured rate, and what is done once, such as recording, is not counted.
 #
 # What this machine has measured, for comparison: the seconds of the searches of {doc}`08_comparison`.
 

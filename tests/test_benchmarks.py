@@ -144,3 +144,11 @@ def test_an_epoch_is_steps_on_what_is_learnt_from_and_a_pass_over_the_rest():
     learnt = 48_000 * 2 * (3 * weights + (3 * 5 + 2) * classifier)
     epoch = counts.epoch(paper, "conditional_flow", 60_000)
     assert epoch.operations == pytest.approx(learnt + 12_000 * 2 * weights)
+
+
+def test_a_rate_is_what_was_counted_over_the_time_that_it_took():
+    rows = [
+        {"name": "Glow training step", "size": "paper", "operations": 6e9, "ms": 20.0},
+        {"name": "Glow training step", "size": "laptop", "operations": 1e9, "ms": 1.0},
+    ]
+    assert machine.rates({"rows": rows}, "paper") == {"Glow": pytest.approx(3e11)}
