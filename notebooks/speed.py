@@ -562,7 +562,8 @@ for name, frames in (("at once", ten_minutes), ("in segments", segment)):
 # What whole searches of 500 frames, about 25 chords, and trainings on 60 000 frames, a fifth of which validates, take with the `paper`
 # profile. On the CPU it is an **estimate**, and the least in single precision: counted operations at the limit of the machine. On the GPU it is the time of an
 # iteration or of a training step, from the table above, times their number; what is done once is not in it. All epochs are an estimate there, too: they have not
-# been waited for, and most note flows would stop earlier.
+# been waited for, and most note flows would stop earlier. On the other hand the last batch of a note is filled up, so an epoch of the note flows has more steps
+# than are counted.
 
 # %%
 paper, frames, samples = load_profile("paper"), 500, 60_000
@@ -586,7 +587,8 @@ measured_rate = machine.rates(GPU, "paper")
 
 
 def readable(seconds):
-    return f"{three_digits(seconds)} s" if seconds < 600 else f"{seconds / 3600:.2g} h"
+    hours = three_digits(seconds / 3600)
+    return f"{three_digits(seconds)} s" if seconds < 600 else f"{hours} h"
 
 
 limit = machine.Limits(CPU["limits"]["gflops"], CPU["limits"]["gbytes"])
