@@ -218,8 +218,8 @@ plt.show()
 # GPU, it is on.
 #
 # On the GPU most products are too small to fill it. The limit is that of a product of 8192 × 8192 × 8192; those of DDS-3 at the paper's
-# size have 1200 rows, and a training batch has 512. Between them are passes over what they computed. They are what DDS-1 is made of: its products would take a few
-# hundredths of its time at the limit. Of a training step a good part is Adam, which has to go through all weights and both moments.
+# size have 1200 rows, and a training batch has 512. Between them are passes over what they computed. DDS-1 is nearly all such passes: at the limit its products would
+# take a few hundredths of its time. Of a training step a good part is Adam, which has to go through all weights and both moments.
 
 # %% [markdown]
 # ## Other libraries
