@@ -693,7 +693,8 @@ print(f"{pair['peer_ms'] / products:.1f} × limit")
 # ## What was learnt
 #
 # * On the CPU large products come near the limit, and farthest from it are many small flows with few codes each. On the GPU nothing is
-#   near it; best is DDS-3 at the paper's size. Most aims for the note flows are missed.
+#   near it; best is DDS-3 at the paper's size. The aims for the note flows are met
+#   against other libraries, and mostly missed against the machine's limit.
 # * How the passes between products are made decides the speed of small flows.
 # * On a GPU a search at the paper's size takes seconds, that of DDS-1 less than a minute, and an epoch of training less than two seconds.
 # * A faster fit has to be judged by what it attributes, and not by its cost.
