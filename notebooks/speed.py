@@ -19,7 +19,7 @@
 # **You need:** the methods, from {doc}`02_nmf` to {doc}`07_dds3`. **You will see:** every method against the machine's own
 # limit, on a CPU and on a GPU, other libraries on the same work, and what several updates of the activations for one decoding do.
 #
-# The measurements were made by `make bench`, once on each machine, and are kept in the folder `results`. *Seconds, not iterations* and *Long recordings*
+# The measurements were made by `make bench`, once on each machine, and are kept in the folder `results`. *Rounded numbers* has a sweep from there; *Seconds, not iterations* and *Long recordings*
 # compute anew.
 
 # %% tags=["parameters"]
@@ -94,6 +94,10 @@ def three_digits(number):
     return f"{number:.3g}" if number < 1000 else f"{number:.0f}"
 
 
+def two_digits(fraction):
+    return f"{fraction:.2f}" if fraction >= 0.1 else f"{fraction:.3f}"
+
+
 def against_the_limit(result):
     """The table of a machine."""
     rows = pd.DataFrame(result["rows"])
@@ -104,7 +108,7 @@ def against_the_limit(result):
         "ms": rows["ms"].map(three_digits),
         "10⁹ operations": (rows["operations"] / 1e9).map(three_digits),
         "MB": (rows["bytes"] / 1e6).map("{:.0f}".format),
-        "fraction of the limit": rows["fraction"].map("{:.2f}".format),
+        "fraction of the limit": rows["fraction"].map(two_digits),
     }
     if usual := usual_limits(result):
         least = rows.apply(lambda row: usual.seconds(row.operations, row.bytes), axis=1)
@@ -189,14 +193,14 @@ plt.show()
 # * **The faster library.** On a CPU `fast_products` has torch use oneDNN. Torch does so where it is told that factors may be rounded to bfloat16;
 #   oneDNN then rounds only if the processor has matrix units for that. A product that must come out exact tells whether it does. Where it would round, torch
 #   keeps its own library.
-# * **In few passes.** For small flows the products are not the problem, but the many passes between them. A coupling
+# * **In few passes.** In small flows with many codes the products are not the problem, but the many passes between them. A coupling
 #   works in place, keeps little for its gradient, and takes $\tanh$ and $\exp$ from functions that are
 #   several times as fast: $\tanh x = 2\sigma(2x) - 1$, and powers of two.
 # * **In the caches.** DDS-1 has many codes. It goes through them note by note, so that what it computes does not travel to memory.
-# * **Recorded.** On a GPU the many small operations of an iteration take longer to launch than to run. So an iteration, and a
-#   training step, are recorded once and then replayed. Nothing in them may depend on a number that the CPU has to read.
+# * **Recorded.** The CPU has to order every operation from the GPU, one by one, and to order a small one takes longer than it runs. So an iteration, and a
+#   training step, are recorded once, and then replayed by a single order. A replay does the same every time, so nothing in it may depend on a number that the CPU has to read.
 # * **Without waiting.** Even to read one number the CPU has to wait for the GPU, and then the GPU for the CPU. So the GPU itself halves the steps and keeps
-#   the iterate of lowest cost. The CPU looks at the costs every ten iterations. What comes after the end of a search changes nothing that is found.
+#   the iterate of lowest cost. The CPU looks at the costs every ten iterations. So a few iterations may follow after the end of a search; they change nothing that is found.
 # * **Rounded.** A product is faster if its factors have fewer digits. On a GPU they are rounded to 10 bits (TF32), and in the MLPs of
 #   flows to 7 (bfloat16), in searches and in trainings. On a CPU with instructions for bfloat16 a search rounds to that the MLPs, the mixings and NMF's samples. Sums are
 #   in single precision, and so are codes, spectra and $\mathbf{H}$. The key `precision: single` of the profile does without.
@@ -206,8 +210,8 @@ plt.show()
 # ## What is left
 #
 # On the CPU the column *products alone* tells where time goes. In NMF and DDS-3 it is the products; the rest of NMF is Adam and the clamping of
-# $\mathbf{H}$. The note flows are small. In DDS-2 a weight is used for a handful of codes only, so its products are slow: they wait for weights, forwards
-# and back. In DDS-1 and in the training of the note flows, the `laptop` profile's narrow layers leave most of the time to what is between the products: passes over
+# $\mathbf{H}$. The note flows are small. In DDS-2 a weight is used for a handful of codes only. Such products are far from the rate
+# of large ones, and do not reach that of copies either; in the `laptop` profile nearly as much time lies between them. In DDS-1 and in the training of the note flows, the `laptop` profile's narrow layers leave most of the time to what is between the products: passes over
 # signals, gathering bins in the order of the permutation, clipping, and Adam. The wider the layers, the less.
 #
 # Some things were tried in vain. Each thread can have some of the flows of a stack for itself, instead of a share of every operation. Memory
@@ -215,17 +219,18 @@ plt.show()
 #
 # A compiler can fuse what is left between the products of a coupling. The key `compiled` of a flow's training leaves that to `torch.compile`, and the
 # tables below compare the two. On a CPU a step becomes no faster, so it is off in the `laptop` profile. In the `paper` profile, which is meant for a
-# GPU, it is on.
+# GPU, it is on, and so it is in the trainings of *paper widths* and of the paper's size above.
 #
-# On the GPU most products are too small to fill it. The limit is that of a product of 8192 × 8192 × 8192; those of DDS-3 at the paper's
-# size have 1200 rows, and a training batch has 512. Between them are passes over what they computed. DDS-1 is nearly all such passes: at the limit its products would
-# take a few hundredths of its time. Of a training step a good part is Adam, which has to go through all weights and both moments.
+# A GPU computes many thousands of numbers at once. The limit is that of a product of 8192 × 8192 × 8192. Those of DDS-3 at the paper's
+# size have a row for each of 1200 entries, and a training batch has 512 rows, which is too few to keep all of the GPU busy. NMF's products are larger, but not rounded
+# to bfloat16. Between products are passes over what they computed. In DDS-1 these must be nearly all, since at the limit its products would
+# take a few hundredths of its time. In training Adam has to go through all weights and both moments.
 
 # %% [markdown]
 # ## Other libraries
 #
-# The same work by libraries for flows and for NMF. They have no stacks, so a flow for every note is a loop. Their products are those of torch by
-# itself, as for anyone who uses them. On the CPU ours are done by oneDNN, in all rows but *ours, usual products*. Pairs are measured in turn, five times. A
+# The same work by libraries for flows and for NMF. They have no stacks, so a flow for every note is a loop. Their products are those that torch or NumPy
+# does by itself, as for anyone who uses them. On the CPU ours are done by oneDNN, in all rows but *ours, usual products*. Pairs are measured in turn, five times. A
 # ratio above 1 says that ours is faster; in brackets are the least and the largest. On the CPU:
 
 
@@ -256,7 +261,7 @@ against_peers(CPU)
 
 # %% [markdown]
 # On the GPU. Here flows are not recorded, so each pays for its launches, with the speed of the CPU beside it. In the last rows our search is recorded, as
-# always, and scikit-learn ran on the CPU.
+# always, and scikit-learn ran on the CPU. What our search ends with there is another distance, of rounded numbers; so these rows can't be compared with those of the CPU.
 
 # %% tags=["hide-input"]
 against_peers(GPU)
@@ -266,16 +271,16 @@ against_peers(GPU)
 # triangles and hand-written gradients are more launches. Recorded, as in `train`, the step takes as long as the table further up says.
 #
 # *Ours, compiled* is the same stack, fused by `torch.compile`. FrEIA has no dense mixing that is learnt. Its fixed one is inverted
-# once, as our frozen one is, and its training has less to do. The other two libraries solve for their triangles in every call. NMF is measured until the
+# once, as our frozen one is, and its training has less to do. The other two libraries solve for their triangles in every call. (Why zuko takes so long for that on the CPU was not looked into.) NMF is measured until the
 # distance is what our search ends with, or until a peer has taken many times as long, once each. The
-# others multiply $\mathbf{H}$ by a ratio (mu), or go coordinate by coordinate (cd). In the rows *ours, single precision* the first time is that of the
+# others multiply $\mathbf{H}$ by a ratio (mu), or go coordinate by coordinate (cd). In the rows *ours, single precision*, which only the CPU has, the first time is that of the
 # search with rounded factors, as the book uses it, and the second that without rounding.
 
 # %% [markdown]
 # ## Rounded numbers
 #
 # A number in bfloat16 has the range of one in single precision, and a third of its digits. What does that do to what is found? On a CPU that has instructions
-# for it, all searches of {doc}`08_comparison` were made twice, with and without. Here are means over both recordings, and over the seeds where there
+# for it, the searches of {doc}`08_comparison` with the paper's settings were made twice, with and without. Here are means over both recordings, and over the seeds where there
 # are some. What rounding changes is to be compared with what another seed changes, which is given without its sign. *Lower* counts the searches in
 # which rounding makes the measure lower:
 
@@ -310,7 +315,7 @@ pd.DataFrame(effects).reindex(means.index).rename(index=plots.METHOD_NAMES)
 #
 # ## Seconds, not iterations
 #
-# Most of an iteration of DDS-3 is decoding. So why not update $\mathbf{H}$ several times between two
+# Most of an iteration of DDS-3 is decoding, and going back. So why not update $\mathbf{H}$ several times between two
 # decodings? Does the cost fall faster, in seconds too, and do the measures follow? Here it is tried, on a training piano whose
 # family is left out:
 
@@ -482,7 +487,7 @@ for name, step in reached.items():
 
 # %% [markdown]
 # Read the lines together: a setting is worth having only if neither measure suffers. In the `laptop` profile, with five updates
-# the cost is reached after fewer decodings, but in nearly as many seconds; PSA ends a little higher, and average precision lower. Accelerated updates end with the lowest
+# the cost is reached after fewer decodings, but in about as many seconds; PSA ends a little higher, and average precision lower. Accelerated updates end with the lowest
 # cost. They do better than clamped steps in both measures; but against the usual steps PSA suffers, as it does from clamping. The fitted start raises both measures by much, although
 # its cost ends higher; PSA is as high before the search begins. Does it do so in the other searches? Again with half of the profile's iterations:
 
@@ -542,14 +547,14 @@ assert A_long.shape == whole.A.shape
 # The two differ in the rule for positivity, too, which mostly moves PSA and average precision of DDS-3 in opposite directions ({doc}`08_comparison`).
 #
 # DDS-1 gains most, since every frame has its own codes, and each code has a gradient, two moments of Adam, its value at the lowest cost,
-# and its entry. For the largest part of its memory one can therefore count:
+# and its entry. What is kept for gradients has an upper bound. So of a long recording this is the largest part, and one can count it:
 
 # %%
 front_end, sources = profile.front_end, len(profile.pitches.numbers)
 ten_minutes = round(600 * front_end.sample_rate / front_end.hop)
 for name, frames in (("at once", ten_minutes), ("in segments", segment)):
     codes = NUMBER * sources * frames * front_end.bins
-    print(f"DDS-1, ten minutes {name}: {frames} frames, ", end="")
+    print(f"DDS-1, ten minutes {name}: {frames} frames at a time, ", end="")
     print(f"6 × {three_digits(codes / 2**20)} MiB")
 
 # %% [markdown]
@@ -560,10 +565,10 @@ for name, frames in (("at once", ten_minutes), ("in segments", segment)):
 # ## At the paper's size
 #
 # What whole searches of 500 frames, about 25 chords, and trainings on 60 000 frames, a fifth of which validates, take with the `paper`
-# profile. On the CPU it is an **estimate**, and the least in single precision: counted operations at the limit of the machine. On the GPU it is the time of an
+# profile. (Its own frames are about three times as many.) On the CPU it is an **estimate**, and the least in single precision: counted operations at the limit of the machine. On the GPU it is the time of an
 # iteration or of a training step, from the table above, times their number; what is done once is not in it. All epochs are an estimate there, too: they have not
 # been waited for, and most note flows would stop earlier. On the other hand the last batch of a note is filled up, so an epoch of the note flows has more steps
-# than are counted.
+# than are counted; in the run of {doc}`08_comparison`, where they were not compiled, it took a few times as long.
 
 # %%
 paper, frames, samples = load_profile("paper"), 500, 60_000
@@ -667,10 +672,10 @@ aimed["met"] = aimed["met"].map({True: "yes", False: "no"})
 aimed.set_index("what")
 
 # %% [markdown]
-# Many are missed; {ref}`What is left <what-is-left>` tells by what. Two of the limits are stricter than they look. An iteration of DDS-2 needs its weights
+# Many are missed; {ref}`What is left <what-is-left>` tells where the time goes. Two of the aims are stricter than they look. An iteration of DDS-2 needs its weights
 # twice, forwards and back. Between the two, the whole reconstruction has to be known, and meanwhile the caches have forgotten
-# the weights. The limit counts them once. And FrEIA, whose mixing is a fixed matrix, takes less than three times as long as the products alone would at the
-# limit. So nothing that does these products can be three times as fast:
+# the weights. The limit counts them once. And FrEIA, whose mixing is a fixed matrix, takes about three times as long as the products alone would at the
+# limit. So to be three times as fast is to reach the limit itself:
 
 # %%
 laptop = load_profile("laptop")
@@ -692,10 +697,10 @@ print(f"{pair['peer_ms'] / products:.1f} × limit")
 # %% [markdown]
 # ## What was learnt
 #
-# * On the CPU large products come near the limit, and farthest from it are many small flows with few codes each. On the GPU nothing is
+# * On the CPU DDS-3 comes nearest to the limit, and farthest from it are many small flows with few codes each. On the GPU nothing is
 #   near it; best is DDS-3 at the paper's size. The aims for the note flows are met
 #   against other libraries, and mostly missed against the machine's limit.
-# * How the passes between products are made decides the speed of small flows.
-# * On a GPU a search at the paper's size takes seconds, that of DDS-1 less than a minute, and an epoch of training less than two seconds.
+# * In small flows with many codes most of the time lies between the products.
+# * On a GPU a search at the paper's size takes seconds, that of DDS-1 less than a minute, and an epoch of training on 60 000 frames less than two seconds.
 # * A faster fit has to be judged by what it attributes, and not by its cost.
 # * Where the activations start decided more, on these few chords, than how often they are updated.
