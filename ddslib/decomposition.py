@@ -258,7 +258,7 @@ class _Schedule:
         self._worse, self._stuck = X.new_zeros(()), X.new_zeros(())
         self._over = torch.zeros((), dtype=torch.bool, device=X.device)
         self._noted = torch.zeros(between, 4, dtype=torch.float64, device=X.device)  # the newest last
-        self.history: list[tuple[float, float, float]] = []  # cost, distance and step size, up to the last look
+        self.history: list[list[float]] = []  # cost, distance and step size, up to the last look
         self._ended = False
 
     def is_lowest(self, cost: Tensor) -> Tensor:
