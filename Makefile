@@ -35,6 +35,7 @@ book: setup
 test: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports --no-cache
 	$(VENV)/bin/pytest --numprocesses $(CORES) --dist worksteal
 	rm -rf $(TEST)
 	$(SNAKEMAKE) profile=smoke work=$(TEST) recompute=yes

@@ -1,30 +1,33 @@
 """Every method's iteration and every flow's training step, at three sizes, against the machine's limit."""
 
 import statistics
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ddslib import config, counts, machine, training
-from ddslib.config import Fit, FlowTraining, Profile
-from ddslib.counts import FlowShape, Work
-from ddslib.decomposition import Search
-from ddslib.dictionaries import Dictionary, FrameDictionary, SampleDictionary, SharedDictionary
-from ddslib.frames import Frames
-from ddslib.plots import METHOD_NAMES as NAMES
-from ddslib.precision import FACTORS, fast_products
+from ddslib.config import Profile, load_profile
+from ddslib.costs.growth import seconds_each
+from ddslib.costs.rates import TRAININGS
+from ddslib.flows.training import Trainer
+from ddslib.flows.untrained import untrained
+from ddslib.flows.work import FlowShape, training_step
+from ddslib.machine import limits
+from ddslib.machine.device import policy
+from ddslib.machine.rounding import fast_products
+from ddslib.machine.work import Work
+from ddslib.methods.examples import example, random_frames
+from ddslib.methods.registry import registered, settings
+from ddslib.search.search import Search
 
 REPEATS = 5
-SPEED = {"cpu": 1, "cuda": 5}  # how many times as often something is done between two looks at the clock
 
 
-@dataclass(frozen=True)
-class Size:
+class Size(NamedTuple):
     """What is decomposed and what is learnt from."""
 
     name: str
@@ -33,148 +36,89 @@ class Size:
     samples: int  # M
 
     @property
-    def sources(self) -> int:
-        return len(self.profile.pitches.numbers)
+    def sources(self):
+        return self.profile.sizes().N
 
     @property
-    def bins(self) -> int:
-        return self.profile.front_end.bins
+    def bins(self):
+        return self.profile.sizes().K
+
+    def settings(self, method):
+        """What the profile says of the method, or those of a short search where it says nothing."""
+        return settings(self.profile, method.name) if method.name in self.profile.methods else method.brief()
+
+    def of(self, method):
+        """What the cost of an iteration of the method depends on."""
+        return method.sizes(self.profile, self.settings(method), self.frames, self.samples)
+
+    def shape(self, kind):
+        """Of one of the profile's flows."""
+        return FlowShape.of(kind, self.profile.sizes(kind))
 
 
-def sizes(device: torch.device) -> list[Size]:
+def sizes(device):
     """The profiles'; on a CPU the paper's widths with a quarter of its steps, codes and frames, and smaller batches."""
-    paper = config.load_profile("paper")
+    paper = load_profile("paper")
     whole = Size("paper", paper, 500, 60_000)
-    if device.type == "cpu":
-        fewer = {kind: replace(getattr(paper, kind), steps=getattr(paper, kind).steps // 4) for kind in KINDS}
-        shares = {"note_flows": 8, "conditional_flow": 2}  # of a batch; all of it would take more than 16 GB
-        batches = {kind: replace(recipe, batch=recipe.batch // shares[kind]) for kind, recipe in fewer.items()}
-        searches = {method: replace(getattr(paper, method), components=5) for method in ("dds2", "dds3")}
-        whole = Size("paper widths", replace(paper, **batches, **searches), 125, 60_000)
-    return [
-        Size("smoke", config.load_profile("smoke"), 120, 4000),
-        Size("laptop", config.load_profile("laptop"), 245, 18_800),
-        whole,
-    ]
+    if not policy(device).records:
+        fewer = {f"{name}.components": 5 for name, section in paper.methods.items() if "components" in section}
+        for kind, share in {"note_flows": 8, "conditional_flow": 2}.items():  # all of a batch takes more than 16 GB
+            recipe = getattr(paper, kind)
+            fewer |= {f"{kind}.steps": recipe.steps // 4, f"{kind}.batch": recipe.batch // share}
+        whole = Size("paper widths", paper.changed(fewer), 125, 60_000)
+    return [Size("smoke", load_profile("smoke"), 120, 4000), Size("laptop", load_profile("laptop"), 245, 18_800), whole]
 
 
-KINDS = ("note_flows", "conditional_flow")
+def usual_rounding(device):
+    """That of the rows: none on a CPU, whose limit is that of products in single precision."""
+    return policy(device).rounding("mixed", training=True)
 
 
-Repeat = Callable[[int], None]  # do it so many times
-
-
-@dataclass(frozen=True)
-class Case:
+class Case(NamedTuple):
     """Something that is done over and over."""
 
     name: str
     size: str
     work: Work
-    begin: Callable[[], Repeat]  # prepare it
+    begin: Callable  # prepares it, and returns what does it once
     times: int  # how often between two looks at the clock
 
 
-def cases(size: Size, device: torch.device) -> Iterator[Case]:
+def cases(size, device):
     """In the order of the book; in the precision of the machine's limits."""
-    for method in MAKERS:
-        yield _iteration(method, size, device)
-    for kind in KINDS:
-        yield _training(kind, size, device)
+    often = 5 if policy(device).records else 1
+    for method in registered().values():
+        begin = iterations(method, size, device, usual_rounding(device))
+        times = 10 if method.affordable else 1  # of the slowest so few that it leaves nothing out yet
+        name, work = f"{method.label} iteration", method.work.iteration(size.of(method))
+        yield Case(name, size.name, work, begin, times * often)
+    for kind, name in TRAININGS.items():
+        work = training_step(getattr(size.profile, kind), size.shape(kind), size.sources)
+        begin = partial(_training, kind, size, device)
+        yield Case(f"{name} training step", size.name, work, begin, 4 * often)
 
 
-def _iteration(method: str, size: Size, device: torch.device) -> Case:
-    begin_search = searches(method, size, device, mixed=device.type == "cuda")
-
-    def begin() -> Repeat:
-        return repeated(begin_search().iterate)
-
-    work = counts.iteration(size.profile, method, size.frames, size.samples)
-    times = (1 if method == "dds1" else 10) * SPEED[device.type]  # so few of DDS-1 that it leaves nothing out yet
-    return Case(f"{NAMES[method]} iteration", size.name, work, begin, times)
-
-
-def searches(method: str, size: Size, device: torch.device, mixed: bool) -> Callable[[], Search]:
-    """What begins a search, again and again with the same dictionary or flow."""
+def iterations(method, size, device, rounding):
+    """What begins a search, again and again with the same dictionary, and returns its iteration."""
     draws = torch.Generator(device).manual_seed(0)
     X = torch.rand(size.bins, size.frames, generator=draws, device=device)
-    fit: Fit = getattr(size.profile, method)
-    make = MAKERS[method](size, fit, device, mixed)
-    return lambda: Search(X, make(), fit, generator=draws)
+    dictionary = example(method, size.of(method), policy(device), rounding)
+    return lambda: Search(X, dictionary, size.settings(method), generator=draws).iterate
 
 
-def repeated(work: Callable[[], object]) -> Repeat:
-    def repeat(times: int) -> None:
-        for _ in range(times):
-            work()
-
-    return repeat
-
-
-Maker = Callable[[], Dictionary]
-
-
-def _nmf(size: Size, fit: Fit, device: torch.device, mixed: bool) -> Maker:
-    samples = torch.rand(size.samples, size.bins)
-    sources = torch.arange(size.samples) % size.sources
-    factors = FACTORS[device.type] if mixed else None
-    dictionary = SampleDictionary(samples, sources, size.sources, device, device.type == "cuda", factors)
-    return lambda: dictionary
-
-
-def _dds1(size: Size, fit: Fit, device: torch.device, mixed: bool) -> Maker:
-    flow = searched_flow("note_flows", size, device, mixed)
-    return lambda: FrameDictionary(flow, size.frames)
-
-
-def _shared(kind: str) -> Callable[[Size, Fit, torch.device, bool], Maker]:
-    def maker(size: Size, fit: Fit, device: torch.device, mixed: bool) -> Maker:
-        flow = searched_flow(kind, size, device, mixed)
-        return lambda: SharedDictionary(flow, fit.components)
-
-    return maker
-
-
-MAKERS = {"nmf": _nmf, "dds1": _dds1, "dds2": _shared("note_flows"), "dds3": _shared("conditional_flow")}
-
-
-def searched_flow(kind: str, size: Size, device: torch.device, mixed: bool) -> training.Flow:
-    """Frozen."""
-    flow = flow_of(kind, size, device)
-    return flow.to_mixed_precision() if mixed else flow.freeze()
-
-
-def flow_of(kind: str, size: Size, device: torch.device) -> training.Flow:
+def flow_of(kind, size, device):
     """A flow as it starts out, with ActNorm's state."""
-    generator = torch.Generator().manual_seed(0)
-    flow = training.build(getattr(size.profile, kind), size.sources, size.bins, generator).to(device)
-    if kind == "conditional_flow":
-        flow(torch.rand(256, size.bins, generator=generator).to(device))
-    return flow
+    return untrained(kind, size.profile.sizes(kind)).to(device)
 
 
-def _training(kind: str, size: Size, device: torch.device) -> Case:
-    """On the same batch again and again; one frame a note is held out."""
-    recipe: FlowTraining = getattr(size.profile, kind)
-    stacked = kind == "note_flows"
-    held_out = 1 if stacked else size.sources
-    count = recipe.batch + held_out
-    sources = np.repeat(np.arange(size.sources), count) if stacked else np.arange(count) % size.sources
-    values = torch.rand(len(sources), size.bins, generator=torch.Generator().manual_seed(0)).numpy()
-    validation = np.arange(len(sources)) % count < held_out
-    frames = Frames(values, sources, np.zeros(len(sources), np.int64), (), "")
-    work = counts.training_step(recipe, FlowShape.of(size.profile, kind), size.sources)
-
-    def begin() -> Repeat:
-        data = training._Data(recipe, frames, validation, size.sources, device)
-        run = training._Run(recipe, data, size.sources, 0, device, mixed=device.type == "cuda")
-        (rows,) = data.epoch(run.active, recipe.batch, run.order)
-        return repeated(lambda: run._step(rows))
-
-    return Case(f"{TRAININGS[kind]} training step", size.name, work, begin, times=4 * SPEED[device.type])
-
-
-TRAININGS = {"note_flows": "RealNVP", "conditional_flow": "Glow"}
+def _training(kind, size, device):
+    """A step on the same batch again and again; a frame of each note is held out."""
+    recipe, held_out = getattr(size.profile, kind), size.sources
+    frames = random_frames(held_out + recipe.batch * size.shape(kind).stack, size.profile.sizes())
+    validation = np.arange(len(frames.values)) < held_out
+    trainer = Trainer(recipe, frames, validation, size.sources, 0, device, usual_rounding(device))
+    (rows,) = trainer.batches()
+    return partial(trainer.step, rows)
 
 
 aten = torch.ops.aten
@@ -182,61 +126,55 @@ PRODUCTS = (aten.mm, aten.bmm, aten.addmm, aten.baddbmm)
 
 
 class _Products(TorchDispatchMode):
-    """Notes all matrix products that are done, to do them again."""
+    """Records all matrix products that are done, to do them again."""
 
     def __init__(self):
         super().__init__()
-        self.calls: list[Callable[[], object]] = []
+        self.calls = []
 
-    def __torch_dispatch__(self, operation: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         call = partial(operation, *args, **(kwargs or {}))
         if operation.overloadpacket in PRODUCTS:
             self.calls.append(call)
         return call()
 
 
-def products_alone(repeat: Repeat) -> Repeat:
-    """The matrix products of `repeat`, once, and nothing between them."""
+def products_alone(step):
+    """The matrix products of a step, and nothing between them."""
     with _Products() as products:
-        repeat(1)
+        step()
 
     @torch.no_grad()
-    def again(times: int) -> None:
-        for _ in range(times):
-            for call in products.calls:
-                call()
+    def again():
+        for call in products.calls:
+            call()
 
     return again
 
 
 @fast_products()
-def measure(case: Case, device: torch.device) -> tuple[dict, machine.Limits]:
+def measure(case, device):
     """A row, and the limits that were measured in turn with it, since a machine may have slow moments."""
-    with machine.PeakMemory(device) as memory:
-        repeat = case.begin()
-        repeat(case.times)
-    limits, times = [], []
-    for _ in range(REPEATS):
-        limits.append(machine.measure_limits(device, repeats=1))
-        times.append(machine.seconds(lambda: repeat(case.times), device) / case.times)
-    taken, limit = statistics.median(times), machine.median_limits(limits)
+
+    def ms(step):
+        return 1000 * seconds_each(step, device, case.times)
+
+    with limits.PeakMemory(device) as memory:
+        step = case.begin()
+        ms(step)
+    in_turn = [(limits.measure_limits(device, repeats=1), ms(step)) for _ in range(REPEATS)]
+    reached, times = zip(*in_turn, strict=True)
+    # On a GPU a step is a recording, which can't be looked into.
+    alone = None if policy(device).records else products_alone(step)
+    median, limit = statistics.median(times), limits.median_limits(reached)
     row = {
         "name": case.name,
         "size": case.size,
-        "ms": 1000 * taken,
-        "ms_spread": [1000 * min(times), 1000 * max(times)],
-        "operations": case.work.operations,
-        "bytes": case.work.bytes,
-        "products_ms": _products_ms(repeat, case.times, device),
-        "fraction": limit.seconds(case.work.operations, case.work.bytes) / taken,
+        "ms": median,
+        "ms_spread": [min(times), max(times)],
+        **asdict(case.work),
+        "products_ms": alone and statistics.median([ms(alone) for _ in range(1 + REPEATS)][1:]),
+        "fraction": 1000 * limit.seconds(case.work.operations, case.work.bytes) / median,
         "peak_bytes": memory.bytes,
     }
     return row, limit
-
-
-def _products_ms(repeat: Repeat, times: int, device: torch.device) -> float | None:
-    """None on a GPU, where an iteration is a recording, which can't be looked into."""
-    if device.type != "cpu":
-        return None
-    alone = products_alone(repeat)
-    return 1000 * machine.median_seconds(lambda: alone(times), device, REPEATS) / times

@@ -8,10 +8,7 @@ choice is given, and random weights; speed does not depend on them.
 """
 
 import itertools
-import statistics
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 
 import normflows
@@ -20,230 +17,192 @@ import torch
 from FrEIA import framework
 from FrEIA import modules as freia
 from sklearn.decomposition import non_negative_factorization
-from torch import Tensor, nn
+from torch import nn
 from torchnmf.nmf import NMF
-from zuko import transforms
+from zuko import lazy, transforms
 
-from ddslib import machine
-from ddslib.cuda import WARM_UP
-from ddslib.decomposition import decompose
-from ddslib.dictionaries import SampleDictionary
-from ddslib.flows import ConditionalGlow, RealNVP, standard_normal_log_density
-from ddslib.precision import fast_products, pays, tensor_cores
+from ddslib.flows.flow import standard_normal_log_density
+from ddslib.machine import limits
+from ddslib.machine.device import policy
+from ddslib.machine.recording import WARM_UP
+from ddslib.machine.rounding import SINGLE, fast_products
+from ddslib.methods.registry import registered, settings
+from ddslib.search.search import decompose
+from ddslib.search.stored import SampleDictionary
 
-from .methods import KINDS, MAKERS, NAMES, Size, flow_of, searches
+from .methods import REPEATS, TRAININGS, flow_of, iterations
 
-REPEATS = 5
 PATIENCE = 20  # times our own time, after which a peer that is not there yet is no longer waited for
 LEAK = 0.01
 
 
-class FreiaFlow(nn.Module):
+class FreiaFlow(framework.SequenceINN):
     """FrEIA's one-sided coupling between its random permutations, or its ActNorms and fixed dense mixings."""
 
-    library = "FrEIA"
-
-    def __init__(self, dimensions: int, steps: int, hidden: tuple[int, ...], mixing: bool):
-        super().__init__()
-        self.chain = framework.SequenceINN(dimensions)
-        activation = nn.LeakyReLU if mixing else nn.SELU
-        for seed in range(steps):
-            if mixing:
-                self.chain.append(freia.ActNorm)
-                self.chain.append(freia.FixedLinearTransform, M=torch.linalg.qr(torch.randn(dimensions, dimensions)).Q)
+    def __init__(self, shape):
+        super().__init__(shape.dimensions)
+        network = partial(dense, shape)
+        for seed in range(shape.steps):
+            if shape.mixing:
+                self.append(freia.ActNorm)
+                self.append(freia.FixedLinearTransform, M=_rotation(shape.dimensions))
             else:
-                self.chain.append(freia.PermuteRandom, seed=seed)
-            self.chain.append(
-                freia.AffineCouplingOneSided,
-                subnet_constructor=lambda inputs, outputs: dense((inputs, *hidden, outputs), activation),
-                clamp=1.0, clamp_activation="TANH",
-            )  # fmt: skip
+                self.append(freia.PermuteRandom, seed=seed)
+            self.append(freia.AffineCouplingOneSided, subnet_constructor=network, clamp=1.0, clamp_activation="TANH")
 
-    def density(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.chain(x)
-
-    def back(self, z: Tensor) -> Tensor:
-        return self.chain(z, rev=True)[0]
+    def back(self, z):
+        return self(z, rev=True)[0]
 
 
-class NormflowsFlow(nn.Module):
+class NormflowsFlow(normflows.NormalizingFlow):
     """normflows' coupling (whose scale has no bound) between its permutations, or its ActNorms and LU mixings."""
 
-    library = "normflows"
+    # The library's own direction is that from codes to data.
+    forward, back = normflows.NormalizingFlow.inverse_and_log_det, normflows.NormalizingFlow.forward
 
-    def __init__(self, dimensions: int, steps: int, hidden: tuple[int, ...], mixing: bool):
-        super().__init__()
-        half = dimensions // 2
-        layers = []
-        for _ in range(steps):
-            if mixing:
-                layers += [normflows.flows.ActNorm(dimensions), normflows.flows.InvertibleAffine(dimensions)]
-            else:
-                layers += [normflows.flows.Permute(dimensions, mode="shuffle")]
-            network = normflows.nets.MLP([half, *hidden, dimensions], leaky=LEAK)
-            layers += [normflows.flows.AffineCouplingBlock(network)]
-        self.layers = nn.ModuleList(layers)
-
-    def density(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        total = 0
-        for layer in self.layers:
-            x, log_det = layer.inverse(x)
-            total = total + log_det
-        return x, total
-
-    def back(self, z: Tensor) -> Tensor:
-        for layer in reversed(self.layers):
-            z, _ = layer(z)
-        return z
+    def __init__(self, shape):
+        own, K, layers = normflows.flows, shape.dimensions, []
+        for _ in range(shape.steps):
+            network = normflows.nets.MLP([K // 2, *shape.hidden, K], leaky=LEAK)
+            mixing = [own.InvertibleAffine(K), own.ActNorm(K)] if shape.mixing else [own.Permute(K, mode="shuffle")]
+            layers += [own.AffineCouplingBlock(network), *mixing]
+        super().__init__(None, layers)
 
 
 class ZukoFlow(nn.Module):
     """zuko's coupling between its permutations, or between element-wise affine maps and LU mixings."""
 
-    library = "zuko"
-
-    def __init__(self, dimensions: int, steps: int, hidden: tuple[int, ...], mixing: bool):
+    def __init__(self, shape):
         super().__init__()
-        half = dimensions // 2
-        self.mask = torch.arange(dimensions) < half
-        activation = nn.LeakyReLU if mixing else nn.SELU
-        self.networks = nn.ModuleList(dense((half, *hidden, dimensions), activation) for _ in range(steps))
-        self.orders = [torch.randperm(dimensions) for _ in range(steps)]
-        self.mixings = nn.ParameterList()
-        self.norms = nn.ParameterList()
-        if mixing:
-            rotation = torch.linalg.qr(torch.randn(dimensions, dimensions)).Q
-            self.mixings.extend(torch.linalg.lu_factor(rotation).LU for _ in range(steps))
-            self.norms.extend(torch.zeros(2, dimensions) for _ in range(steps))
+        K, fixed, layers = shape.dimensions, lazy.UnconditionalTransform, []
+        for _ in range(shape.steps):
+            if shape.mixing:
+                factors = torch.linalg.lu_factor(_rotation(K)).LU
+                layers += [fixed(_affine, *torch.zeros(2, K)), fixed(transforms.LULinearTransform, factors)]
+            else:
+                layers.append(fixed(partial(transforms.PermutationTransform, torch.randperm(K))))
+            layers.append(_ZukoCoupling(shape))
+        self.chain = lazy.LazyComposedTransform(*layers)
 
-    def _transform(self) -> transforms.ComposedTransform:
-        return transforms.ComposedTransform(*itertools.chain(*map(self._step, range(len(self.networks)))))
+    def forward(self, x):
+        return self.chain().call_and_ladj(x)
 
-    def _step(self, step: int) -> Iterator[transforms.Transform]:
-        def affine(x1: Tensor) -> transforms.Transform:
-            s, t = self.networks[step](x1).chunk(2, dim=-1)
-            return transforms.DependentTransform(transforms.AffineTransform(t, s.tanh().exp()), 1)
-
-        if self.mixings:
-            scale, shift = self.norms[step]
-            yield transforms.DependentTransform(transforms.AffineTransform(shift, scale.exp()), 1)
-            yield transforms.LULinearTransform(self.mixings[step])
-        else:
-            yield transforms.PermutationTransform(self.orders[step])
-        yield transforms.CouplingTransform(affine, self.mask)
-
-    def density(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self._transform().call_and_ladj(x)
-
-    def back(self, z: Tensor) -> Tensor:
-        return self._transform().inv(z)
+    def back(self, z):
+        return self.chain().inv(z)
 
 
-FLOWS = (FreiaFlow, NormflowsFlow, ZukoFlow)
+class _ZukoCoupling(lazy.LazyTransform):
+    def __init__(self, shape):
+        super().__init__()
+        half = shape.dimensions // 2
+        self.network = dense(shape, half, shape.dimensions)
+        self.mask = torch.arange(shape.dimensions) < half
+
+    def forward(self, c=None):
+        return transforms.CouplingTransform(self._moved, self.mask)
+
+    def _moved(self, x1):
+        s, t = self.network(x1).chunk(2, dim=-1)
+        return _affine(s.tanh(), t)
 
 
-def dense(widths: tuple[int, ...], activation: type[nn.Module]) -> nn.Sequential:
-    layers = [nn.Linear(*pair) for pair in itertools.pairwise(widths)]
-    between = itertools.chain(*((layer, activation()) for layer in layers[:-1]))
-    return nn.Sequential(*between, layers[-1])
+FLOWS = {"FrEIA": FreiaFlow, "normflows": NormflowsFlow, "zuko": ZukoFlow}
 
 
-@dataclass(frozen=True)
-class Pair:
-    """The same work, by us and by a peer."""
-
-    work: str
-    ours: Callable[[], object]
-    library: str
-    theirs: Callable[[], object]
+def _affine(scale, shift):
+    return transforms.DependentTransform(transforms.AffineTransform(shift, scale.exp()), 1)
 
 
-def flow_pairs(size: Size, device: torch.device) -> Iterator[Pair]:
-    """RealNVP, 60 flows in a loop or compiled against our stack, and Glow; with the laptop's shapes."""
-    yield from _note_flow_pairs(size, device)
-    yield from _glow_pairs(size, device)
+def _rotation(dimensions):
+    return torch.linalg.qr(torch.randn(dimensions, dimensions)).Q
 
 
-def _note_flow_pairs(size: Size, device: torch.device) -> Iterator[Pair]:
-    recipe, N, K = size.profile.note_flows, size.sources, size.bins
-    stack = flow_of("note_flows", size, device)
-    frozen = flow_of("note_flows", size, device).freeze()
-    codes = torch.randn(N, 5, K, device=device)
-    batches = [torch.randn(N, count, K, device=device) for count in (64, 256)]
-    for peer in FLOWS:
-        loop = [peer(K, recipe.steps, recipe.hidden, mixing=False).to(device) for _ in range(N)]
-        yield Pair(
-            f"{N} flows back, 5 codes a note",
-            without_gradient(frozen.inverse, codes),
-            peer.library,
-            without_gradient(lambda z, loop=loop: [flow.back(own) for flow, own in zip(loop, z, strict=True)], codes),
-        )
-        for x in batches:
-            yield _stack_pair(stack, x, peer.library, learning(loop, list(x)))
-    compiled = flow_of("note_flows", size, device).fuse()
-    for x in [torch.randn(N, recipe.batch, K, device=device), *batches]:
-        yield _stack_pair(stack, x, "ours, compiled", fast_products()(learning([compiled], [x])))
+def dense(shape, inputs, outputs):
+    """A coupling's network."""
+    activation, layers = nn.LeakyReLU if shape.mixing else nn.SELU, []
+    for pair in itertools.pairwise((inputs, *shape.hidden, outputs)):
+        layers += [nn.Linear(*pair), activation()]
+    return nn.Sequential(*layers[:-1])
 
 
-def _stack_pair(stack: RealNVP, x: Tensor, library: str, theirs: Callable[[], object]) -> Pair:
-    work = f"{x.shape[0]} flows and gradients, {x.shape[1]} frames a note"
-    return Pair(work, learning([stack], [x]), library, theirs)
+def rows(smoke, laptop, paper, device):
+    """A row for each pair of ours and a peer, one after the other."""
+    return itertools.chain(
+        flow_rows(laptop, device),
+        product_rows(laptop, device),
+        precision_rows(laptop, device),
+        precision_rows(paper, device),
+        nmf_rows(smoke, device),
+    )
 
 
-def _glow_pairs(size: Size, device: torch.device) -> Iterator[Pair]:
-    recipe, K = size.profile.conditional_flow, size.bins
-    flow = flow_of("conditional_flow", size, device)
-    frozen = flow_of("conditional_flow", size, device).freeze()
-    codes, x = torch.randn(300, K, device=device), torch.randn(256, K, device=device)
-    for peer in FLOWS:
-        other = peer(K, recipe.steps, recipe.hidden, mixing=True).to(device)
-        fixed = ", mixing not learnt" if peer is FreiaFlow else ""
-        with torch.no_grad():
-            other.density(x)  # ActNorm's state
-        yield Pair(
-            f"Glow back, {len(codes)} codes",
-            without_gradient(frozen.inverse, codes),
-            peer.library + fixed,
-            without_gradient(other.back, codes),
-        )
-        yield _glow_pair(flow, x, peer.library + fixed, learning([other], [x]))
+def flow_rows(size, device):
+    """Flows in a loop, or compiled, against our stack, and then Glow; with the laptop's shapes."""
+    stacked, single = TRAININGS
+    yield from _library_rows(stacked, 5, (64, 256), size, device)
+    stack, compiled = flow_of(stacked, size, device), flow_of(stacked, size, device).fuse()
+    for count in (size.profile.note_flows.batch, 64, 256):
+        x = torch.randn(size.sources, count, size.bins, device=device)
+        yield _training_row(stack, x, "ours, compiled", fast_products()(learning([compiled], [x])))
+    yield from _library_rows(single, 300, (256,), size, device)
 
 
-def _glow_pair(flow: ConditionalGlow, x: Tensor, library: str, theirs: Callable[[], object]) -> Pair:
-    return Pair(f"Glow and gradients, {len(x)} frames", learning([flow], [x]), library, theirs)
+def _library_rows(kind, codes, batches, size, device):
+    """Back, and with gradients, by us and by each library in a loop over the stack."""
+    shape, flow = size.shape(kind), flow_of(kind, size, device)
+    frozen = flow_of(kind, size, device).freeze()
+    z, *data = (torch.randn(shape.stack, count, size.bins, device=device) for count in (codes, *batches))
+    ours = torch.no_grad()(partial(frozen.inverse, z.squeeze(0)))
+    for library, peer in FLOWS.items():
+        loop = [peer(shape).to(device) for _ in range(shape.stack)]
+        if shape.mixing and peer is FreiaFlow:
+            library += ", mixing not learnt"
+        _each(peer.forward, loop, data[-1])  # ActNorm's state
+        yield compare(_work("back", z, "codes"), ours, library, partial(_each, peer.back, loop, z), device)
+        for x in data:
+            yield _training_row(flow, x, library, learning(loop, x))
 
 
-def product_pairs(size: Size, device: torch.device) -> Iterator[Pair]:
+@torch.no_grad()
+def _each(method, flows, batches):
+    return [method(flow, own) for flow, own in zip(flows, batches, strict=True)]
+
+
+def _work(what, batch, vectors):
+    """In words; a batch (flows, vectors, K) of one flow is a Glow's."""
+    flows, count, _ = batch.shape
+    return f"{flows} flows {what}, {count} {vectors} a note" if flows > 1 else f"Glow {what}, {count} {vectors}"
+
+
+def _training_row(flow, x, library, theirs):
+    return compare(_work("and gradients", x, "frames"), learning([flow], [x.squeeze(0)]), library, theirs, x.device)
+
+
+def product_rows(size, device):
     """Trainings whose products are done by the library that we choose, against the one that torch chooses on a CPU."""
-    if device.type != "cpu":
-        return
-    library, (stack, glow) = "ours, usual products", (flow_of(kind, size, device) for kind in KINDS)
-    x = torch.randn(size.sources, size.profile.note_flows.batch, size.bins)
-    yield _stack_pair(stack, x, library, learning([stack], [x]))
-    x = torch.randn(size.profile.conditional_flow.batch, size.bins)
-    yield _glow_pair(glow, x, library, learning([glow], [x]))
+    for kind in () if policy(device).records else TRAININGS:
+        flow = flow_of(kind, size, device)
+        x = torch.randn(size.shape(kind).stack, getattr(size.profile, kind).batch, size.bins)
+        yield _training_row(flow, x, "ours, usual products", learning([flow], [x.squeeze(0)]))
 
 
-def precision_pairs(size: Size, device: torch.device) -> Iterator[Pair]:
+def precision_rows(size, device):
     """Iterations with rounded factors against those in single precision, where rounding pays."""
-    for method in MAKERS if pays(device) else ():
-        rounded, single = (searches(method, size, device, mixed)() for mixed in (True, False))
-        exact = tensor_cores(used=False)(single.iterate)
+    rounding = policy(device).rounding("mixed")
+    for method in registered().values() if rounding != SINGLE else ():
+        rounded, single = (iterations(method, size, device, factors)() for factors in (rounding, SINGLE))
+        exact = SINGLE.applied()(single)
         for _ in range(WARM_UP + 1):  # a GPU records the next ones
-            rounded.iterate(), exact()
-        yield Pair(f"{NAMES[method]} iteration, {size.name}", rounded.iterate, "ours, single precision", exact)
+            rounded(), exact()
+        yield compare(f"{method.label} iteration, {size.name}", rounded, "ours, single precision", exact, device)
 
 
-def without_gradient(function: Callable[[Tensor], object], argument: Tensor) -> Callable[[], object]:
-    return torch.no_grad()(lambda: function(argument))
+def learning(flows, batches):
+    """What goes forwards with the log-determinant, and finds gradients of the likelihood for all weights."""
 
-
-def learning(flows: list[nn.Module], batches: list[Tensor]) -> Callable[[], None]:
-    """Forwards with the log-determinant, and gradients of the likelihood for all weights."""
-
-    def work() -> None:
+    def work():
         for flow, x in zip(flows, batches, strict=True):
-            z, log_det = flow.density(x) if hasattr(flow, "density") else flow(x)
+            z, log_det = flow(x)
             loss = -(standard_normal_log_density(z) + log_det).mean(dim=-1).sum()
             loss.backward()
             flow.zero_grad()
@@ -251,83 +210,72 @@ def learning(flows: list[nn.Module], batches: list[Tensor]) -> Callable[[], None
     return work
 
 
-def compare(pair: Pair, device: torch.device) -> dict:
-    """A row: medians, and the median and the spread of the ratios of neighbours in time."""
-    with_ours = fast_products()(pair.ours)
-    with_ours(), pair.theirs()
-    times = [(machine.seconds(with_ours, device), machine.seconds(pair.theirs, device)) for _ in range(REPEATS)]
-    ours, theirs = (1000 * statistics.median(column) for column in zip(*times, strict=True))
-    return _row(pair.work, ours, pair.library, theirs, [theirs / ours for ours, theirs in times])
+def compare(work, ours, library, theirs, device):
+    """A row of both callables in turn: medians, and the median and the spread of the ratios of neighbours in time."""
+    pair = fast_products()(ours), theirs
+    for measured in pair:
+        measured()
+    return _row(work, library, [[limits.seconds(each, device) for each in pair] for _ in range(REPEATS)])
 
 
-def _row(work: str, ours_ms: float, library: str, peer_ms: float, ratios: list[float], reached: bool = True) -> dict:
+def _row(work, library, times, reached=True):
+    """Of seconds (measurements, 2) of ours and theirs."""
+    ours, theirs = 1000 * np.median(times, axis=0)
+    ratios = [theirs / ours for ours, theirs in times]
     return {
         "work": work,
-        "ours_ms": ours_ms,
+        "ours_ms": ours,
         "peer": library,
-        "peer_ms": peer_ms,
-        "ratio": statistics.median(ratios),
+        "peer_ms": theirs,
+        "ratio": np.median(ratios),
         "ratio_spread": [min(ratios), max(ratios)],
         "reached": reached,
     }
 
 
-def nmf_rows(size: Size, device: torch.device) -> Iterator[dict]:
+def nmf_rows(size, device):
     """Time until the distance to X is what ours ends with; a peer that never gets there gives a lower bound."""
     samples, X = _notes_and_mixture(size)
-    sources = torch.arange(len(samples)) % size.sources
-    dictionary = SampleDictionary(samples, sources, size.sources, device, resident=device.type == "cuda")
-    X = X.to(device)
-    ours = decompose(X, dictionary, size.profile.nmf)
-    target = float(ours.distance[-1])
-    peers = {"torchnmf": _torchnmf, "scikit-learn (mu)": _sklearn("mu"), "scikit-learn (cd)": _sklearn("cd")}
-    for library, peer in peers.items():
-        again = decompose(X, dictionary, size.profile.nmf).seconds
-        seconds, reached = peer(samples, X, target, PATIENCE * again, device)
-        yield _row(
-            f"NMF to the same cost, {size.name}", 1000 * again, library, 1000 * seconds, [seconds / again], reached
-        )
+    X, sources = X.to(device), torch.arange(size.samples) % size.sources
+    dictionary = SampleDictionary(samples, sources, size.sources, device, resident=policy(device).records)
+    method = next(method for method in registered().values() if not method.flow)
+    search = partial(decompose, X, dictionary, settings(size.profile, method.name))
+    target = float(search().distance[-1])
+    for library, tries, patience in (
+        ("torchnmf", _torchnmf(samples, X), PATIENCE),
+        ("scikit-learn (mu)", _sklearn(samples, X, "mu"), PATIENCE / 2),  # the next try takes twice as long
+        ("scikit-learn (cd)", _sklearn(samples, X, "cd"), PATIENCE / 2),
+    ):
+        ours = search().seconds
+        seconds, distance = next(found for found in tries if found[1] <= target or found[0] >= patience * ours)
+        yield _row(f"NMF to the same cost, {size.name}", library, [(ours, seconds)], distance <= target)
 
 
-def _notes_and_mixture(size: Size) -> tuple[Tensor, Tensor]:
+def _notes_and_mixture(size):
     """Spectra with a few peaks, and mixtures of two of them in every frame."""
     draws = torch.Generator().manual_seed(0)
     samples = torch.rand(size.samples, size.bins, generator=draws) ** 8
     pairs = torch.randint(size.samples, (2, size.frames), generator=draws)
-    return samples, (0.5 * samples[pairs[0]] + 0.5 * samples[pairs[1]]).T.contiguous()
+    return samples, samples[pairs].mean(dim=0).T.contiguous()
 
 
-def _torchnmf(samples: Tensor, X: Tensor, target: float, limit: float, device: torch.device) -> tuple[float, bool]:
-    start = torch.full((X.shape[1], len(samples)), 1 / len(samples), device=device)
-    model = NMF(W=samples.T.contiguous().to(device), H=start, trainable_W=False).to(device)
+def _torchnmf(samples, X):
+    """Seconds so far, and the distance, after ever more iterations."""
+    start = torch.full((X.shape[1], len(samples)), 1 / len(samples))
+    model = NMF(W=samples.T, H=start, trainable_W=False).to(X.device)
     spent = 0.0
-    while spent < limit:
-        spent += machine.seconds(lambda: model.fit(X.T, beta=2, tol=0, max_iter=10), device)
+    while True:
+        spent += limits.seconds(lambda: model.fit(X.T, beta=2, tol=0, max_iter=10), X.device)
         with torch.no_grad():
-            if float(torch.linalg.vector_norm(X.T - model())) <= target:
-                return spent, True
-    return spent, False
+            yield spent, float(torch.linalg.vector_norm(X.T - model()))
 
 
-def _sklearn(solver: str) -> Callable[..., tuple[float, bool]]:
-    def run(samples: Tensor, X: Tensor, target: float, limit: float, device: torch.device) -> tuple[float, bool]:
-        """It cannot go on from where it was, so it is run anew with twice as many iterations each time."""
-        entries, spectra = samples.numpy(), np.ascontiguousarray(X.T.cpu().numpy())
-        iterations, seconds = 1, 0.0
-        while seconds < limit / 2:
-            work = partial(_factorise, spectra, entries, solver, iterations)
-            seconds, found = machine.timed(work, device)
-            if np.linalg.norm(spectra - found @ entries) <= target:
-                return seconds, True
-            iterations *= 2
-        return seconds, False
-
-    return run
-
-
-def _factorise(spectra: np.ndarray, entries: np.ndarray, solver: str, iterations: int) -> np.ndarray:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it has not converged
-        return non_negative_factorization(
-            spectra, H=entries, n_components=len(entries), update_H=False, solver=solver, tol=0, max_iter=iterations
-        )[0]
+def _sklearn(samples, X, solver):
+    """The same; it cannot go on from where it was, so it is run anew with twice as many iterations each time."""
+    entries, spectra = samples.numpy(), np.ascontiguousarray(X.T.cpu().numpy())
+    fixed = partial(non_negative_factorization, spectra, H=entries, n_components=len(entries), update_H=False)
+    for doublings in itertools.count():
+        work = partial(fixed, solver=solver, tol=0, max_iter=2**doublings)
+        with warnings.catch_warnings(action="ignore"):  # that it has not converged
+            seconds, (found, *_) = limits.timed(work, X.device)
+        yield seconds, float(np.linalg.norm(spectra - found @ entries))

@@ -17,7 +17,7 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _plain(value: Any) -> Any:
+def _plain(value):
     if dataclasses.is_dataclass(value):
         return dataclasses.asdict(value)
     raise TypeError(f"a {type(value).__name__} has no place in a digest")
@@ -57,7 +57,7 @@ def writing(path: Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str):
     """Write `text` to `path` in one step."""
     with writing(path) as target:
         target.write_text(text)

@@ -4,28 +4,41 @@ A profile is a YAML file in ``profiles/``, or one of yours that says ``extends: 
 what differs.  A key that is missing, unknown or of the wrong type is an error that names the file and
 the key.  Single keys are overridden by their dotted name, as in
 ``load_profile("laptop", {"evaluation.polyphony": 3})``.
+
+What a method needs to know stands in a section of its name.  It is a mapping here, since only the method can tell
+what is right; it is checked when a workspace opens the profile.
 """
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic.dataclasses import dataclass
 
-PROFILES = Path(__file__).resolve().parent.parent / "profiles"
+PROFILES = Path(__file__).resolve().parent / "profiles"
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it was built
 
 Pitch = Annotated[int, Field(ge=21, le=108)]
-Positive = Annotated[int, Field(gt=0)]
 Polyphony = Annotated[int, Field(ge=2, le=7)]
 Intensity = Annotated[str, Field(pattern=r"^I\d+-\d+$")]
 Style = Literal["NO", "LG", "ST", "RE"]  # a trill is no isolated note
 Loudness = Literal["P", "M", "F"]
 LabelRule = Literal["key", "pedal"]
 
+Kind = TypeVar("Kind")
 frozen = dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
 
 
@@ -37,11 +50,11 @@ class InputError(ValueError):
 class FrontEnd:
     """From a waveform to X, and from notes to Y (paper §IV-A)."""
 
-    sample_rate: Positive  # Hz, after resampling
+    sample_rate: PositiveInt  # Hz, after resampling
     n_fft: Annotated[int, Field(gt=1, multiple_of=2)]  # samples in one window
-    hop: Positive  # samples between frames
-    bins: Positive  # K: how many of the n_fft / 2 bins are kept, from the lowest up
-    gamma: Annotated[float, Field(gt=0)]  # strength of the log compression
+    hop: PositiveInt  # samples between frames
+    bins: PositiveInt  # K: how many of the n_fft / 2 bins are kept, from the lowest up
+    gamma: PositiveFloat  # strength of the log compression
     label_rule: LabelRule  # where a note ends: at its key's release or at its damper's fall
 
     def __post_init__(self):
@@ -105,7 +118,7 @@ class Training:
     """Which frames of isolated notes become training data (paper §IV-A)."""
 
     styles: tuple[Style, ...]
-    thin: Positive  # keep every thin-th active frame of a recording
+    thin: PositiveInt  # keep every thin-th active frame of a recording
     validation_share: Annotated[float, Field(gt=0, lt=1)]
     split: Literal["recording", "frame"]
 
@@ -117,9 +130,9 @@ class Evaluation:
     polyphony: Polyphony
     intensity: Intensity
     chords: Annotated[int, Field(gt=0, le=50)]
-    epsilon: Annotated[float, Field(gt=0)]  # at most this counts as silent in the sparsity
-    seeds: Positive  # how many seeds the comparison takes, from the profile's on
-    draws: Positive  # of the bootstrap that gives the intervals
+    epsilon: PositiveFloat  # at most this counts as silent in the sparsity
+    seeds: PositiveInt  # how many seeds the comparison takes, from the profile's on
+    draws: PositiveInt  # of the bootstrap that gives the intervals
     rehearse: bool  # whether F is measured, for which a threshold has to be found on the validation piano
 
 
@@ -127,14 +140,14 @@ class Evaluation:
 class FlowTraining:
     """A flow for each note, and its training (paper §IV-B2)."""
 
-    steps: Positive  # F
-    hidden: Annotated[tuple[Positive, ...], Field(min_length=1)]  # widths of a coupling's hidden layers
-    batch: Positive  # frames; for each note, where every note has a flow of its own
-    learning_rate: Annotated[float, Field(gt=0)]
-    epochs: Positive
-    patience: Positive  # epochs without a better validation loss before training stops
-    gradient_clipping: Annotated[float, Field(gt=0)] | None  # largest norm of a flow's gradient
-    noise: Annotated[float, Field(ge=0)]  # deviation of the noise that is added to training frames
+    steps: PositiveInt  # F
+    hidden: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]  # widths of a coupling's hidden layers
+    batch: PositiveInt  # frames; for each note, where every note has a flow of its own
+    learning_rate: PositiveFloat
+    epochs: PositiveInt
+    patience: PositiveInt  # epochs without a better validation loss before training stops
+    gradient_clipping: PositiveFloat | None  # largest norm of a flow's gradient
+    noise: NonNegativeFloat  # deviation of the noise that is added to training frames
     compiled: bool  # whether torch.compile fuses the flow
 
 
@@ -142,50 +155,24 @@ class FlowTraining:
 class ConditionalFlowTraining(FlowTraining):
     """One flow for all notes, and its training beside a classifier (paper §III-D)."""
 
-    semantic_weight: Annotated[float, Field(gt=0)]  # lambda_s
-    nuisance_weight: Annotated[float, Field(ge=0)]  # lambda_n
-    classifier_steps: Positive  # of the nuisance classifier before each step of the flow
-    classifier_learning_rate: Annotated[float, Field(gt=0)]
+    semantic_weight: PositiveFloat  # lambda_s
+    nuisance_weight: NonNegativeFloat  # lambda_n
+    classifier_steps: PositiveInt  # of the nuisance classifier before each step of the flow
+    classifier_learning_rate: PositiveFloat
     nuisance_labels: Literal["own", "shuffled"]  # shuffled ones say nothing of the note
-
-
-@frozen
-class Fit:
-    """One decomposition (paper §IV-C)."""
-
-    iterations: Positive
-    step_size: Annotated[float, Field(gt=0)]
-    positivity: Literal["relu", "projection"]  # see `ddslib.decomposition`
-    likelihood_weight: Annotated[float, Field(ge=0)]  # lambda
-    sparsity_weight: Annotated[float, Field(ge=0)]  # of the sum of H; the paper has no such term
-
-
-@frozen
-class CodeFit(Fit):
-    """A decomposition that searches codes too."""
-
-    log_determinant: bool  # whether the penalty is that of the spectrum, or of its code alone
-    start: Literal["random", "fitted"]  # of the activations, see `ddslib.decomposition`
-
-
-@frozen
-class SharedCodeFit(CodeFit):
-    """A decomposition whose entries are shared over time."""
-
-    components: Positive  # C, entries per source
 
 
 @frozen
 class Sizes:
     """All that the cost of an iteration depends on, by the paper's letters (paper §III-E)."""
 
-    T: Positive  # frames
-    K: Positive  # bins
-    N: Positive  # sources
-    C: Positive  # entries of a source, in DDS-2 and DDS-3
-    M: Positive  # stored frames, in NMF
-    F: Positive  # steps of a flow
-    hidden: tuple[Positive, ...]  # widths of a coupling's hidden layers
+    T: PositiveInt  # frames
+    K: PositiveInt  # bins
+    N: PositiveInt  # sources
+    C: PositiveInt  # entries of a source, in DDS-2 and DDS-3
+    M: PositiveInt  # stored frames, in NMF
+    F: PositiveInt  # steps of a flow
+    hidden: tuple[PositiveInt, ...]  # widths of a coupling's hidden layers
 
 
 @frozen
@@ -206,8 +193,9 @@ class Profile:
     """One complete configuration of the book."""
 
     name: str
-    seed: Annotated[int, Field(ge=0)]
-    precision: Literal["single", "mixed"]  # of products, where the device gains by it: see `ddslib.precision`
+    file: str  # where it was read
+    seed: NonNegativeInt
+    precision: Literal["single", "mixed"]  # of products, where the device gains by it: see `ddslib.machine.device`
     front_end: FrontEnd
     pitches: Pitches
     rendering: Rendering
@@ -217,22 +205,30 @@ class Profile:
     evaluation: Evaluation
     note_flows: FlowTraining
     conditional_flow: ConditionalFlowTraining
-    nmf: Fit
-    dds1: CodeFit
-    dds2: SharedCodeFit
-    dds3: SharedCodeFit
     complexity: Growth
+    methods: dict[str, dict[str, Any]]  # the section of every method
+
+    def changed(self, settings: Mapping[str, Any]) -> "Profile":
+        """The same with other values of single keys, by their dotted names.  Raises `InputError` naming the key."""
+        content = asdict(self)
+        return _profile(content | content.pop("methods"), settings)
+
+    def sizes(self, flow: str | None = None, T: int = 1, C: int = 1, M: int = 1) -> Sizes:
+        """What the cost of its searches and trainings depends on, with one of its flows; T, C and M are given."""
+        F, hidden = 1, (1,)
+        if flow is not None:
+            recipe: FlowTraining = getattr(self, flow)
+            F, hidden = recipe.steps, recipe.hidden
+        return Sizes(T=T, K=self.front_end.bins, N=len(self.pitches.numbers), C=C, M=M, F=F, hidden=hidden)
 
 
-def load_profile(profile: str | Path, overrides: Mapping[str, Any] | None = None) -> Profile:
-    """Read a profile by its name in ``profiles/`` or by the path of a YAML file.
+def load_profile(profile: str | Path, settings: Mapping[str, Any] | None = None) -> Profile:
+    """Read a profile by its name or by the path of a YAML file.
 
-    `overrides` maps dotted keys to values.  Raises `InputError` naming the file and the key.
+    `settings` maps dotted keys to values.  Raises `InputError` naming the file and the key.
     """
     path, content = _read(profile)
-    for key, value in (overrides or {}).items():
-        _override(content, key, value, path)
-    return _validated({"name": path.stem, **content}, path)
+    return _profile({"name": path.stem, "file": str(path), **content}, settings or {})
 
 
 def parse_value(text: str) -> Any:
@@ -243,7 +239,7 @@ def parse_value(text: str) -> Any:
         return yaml.safe_load(text)
 
 
-def _read(profile: str | Path) -> tuple[Path, dict]:
+def _read(profile):
     path = Path(profile) if str(profile).endswith((".yaml", ".yml")) else PROFILES / f"{profile}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml"))) or "none"
@@ -258,31 +254,39 @@ def _read(profile: str | Path) -> tuple[Path, dict]:
     return path, _merged(_read(parent)[1], content) if parent else content
 
 
-def _merged(base: dict, changes: dict) -> dict:
+def _merged(base, changes):
     """`base` with `changes` laid over it, section by section."""
     sections = {k: _merged(base[k], v) for k, v in changes.items() if isinstance(v, dict) and k in _sections(base)}
     return base | changes | sections
 
 
-def _sections(content: dict) -> set[str]:
+def _sections(content):
     return {key for key, value in content.items() if isinstance(value, dict)}
 
 
-def _override(content: dict, dotted: str, value: Any, path: Path) -> None:
-    *parents, last = dotted.split(".")
-    for parent in parents:
-        content = content.get(parent)
-        if not isinstance(content, dict):
-            break
-    if not isinstance(content, dict) or last not in content:
-        raise InputError(f"{path}: no key {dotted!r} to override")
-    content[last] = value
+def _profile(content, settings):
+    """The profile of `content`, in which some keys are set and methods' sections stand beside the others."""
+    content = json.loads(json.dumps(content))  # a copy in which no two sections are one, as they may be in YAML
+    for dotted, value in settings.items():
+        *sections, key = dotted.split(".")
+        inner = content
+        for section in sections:
+            inner = inner.setdefault(section, {})
+            if not isinstance(inner, dict):
+                raise InputError(f"{content['file']}: no key {dotted!r} to set")
+        inner[key] = value
+    own = {field.name for field in fields(Profile)}
+    methods = {key: section for key, section in content.items() if key not in own and isinstance(section, dict)}
+    rest = {key: value for key, value in content.items() if key not in methods}
+    return validated(Profile, rest | {"methods": methods}, content["file"])
 
 
-def _validated(content: dict, path: Path) -> Profile:
+def validated(kind: type[Kind], content: dict, file: str, section: str = "") -> Kind:
+    """A dataclass of the given kind, read from `content`.  Raises `InputError` naming the file and the keys."""
     # JSON is the strict mode in which a list is a tuple and 1 is a float, but "1" is no number.
     try:
-        return TypeAdapter(Profile).validate_json(json.dumps(content))
+        return TypeAdapter(kind).validate_json(json.dumps(content))
     except ValidationError as error:
-        problems = (f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors())
-        raise InputError(f"{path}: " + "; ".join(problems)) from error
+        prefix = f"{section}." if section else ""
+        problems = (f"{prefix}{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors())
+        raise InputError(f"{file}: " + "; ".join(problems)) from error

@@ -19,7 +19,7 @@
 # adapts to the piano at hand, whether identical entries of a note grow apart, and what sharing changes.
 
 # %% tags=["parameters"]
-profile = "laptop"  # a name in profiles/ or the path of a .yaml file
+profile = "laptop"  # the name of a profile or the path of a .yaml file
 settings = {}  # single keys of the profile, such as {"dds2.components": 3}
 work_dir = "../work/laptop"  # where everything computed is kept
 maps_root = ""  # real MAPS in place of the rendered corpus
@@ -31,49 +31,27 @@ intensity = None
 chords = None
 seed = None  # of the flows' training and of the start of H; None is the profile's
 
-# %%
+# %% tags=["hide-input"]
 import math
 from dataclasses import replace
 
-import librosa
-import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import torch
+from torch.nn.functional import normalize
 
-from ddslib import metrics, plots
-from ddslib.config import load_profile
-from ddslib.decomposition import decompose
-from ddslib.dictionaries import FrameDictionary, SharedDictionary
-from ddslib.experiment import Workspace
+from ddslib.methods.dds1 import FrameDictionary
+from ddslib.pages import figures, reports
+from ddslib.pages.chapter import evenly, open_study
+from ddslib.search.decoded import SharedDictionary
+from ddslib.search.search import decompose
 
-plots.use_style()
-profile = load_profile(profile, settings)
-workspace = Workspace(profile, work_dir, maps_root, device)
-cell = {
-    "root": test_root,
-    "instrument": instrument,
-    "polyphony": polyphony,
-    "intensity": intensity,
-    "chords": chords,
-    "seed": seed,
-}
-experiment = workspace.experiment("dds2", **cell)
-front_end, pitches, fit = profile.front_end, profile.pitches, profile.dds2
-mixture = workspace.snippet(experiment)
-X, Y = mixture.X, mixture.Y
-flow = workspace.flow("note_flows", experiment.instrument, experiment.seed).flow
-N, C, (K, T) = len(pitches.numbers), fit.components, X.shape
-print(f"{experiment.chords} chords of {experiment.instrument}, ", end="")
-print(f"P{experiment.polyphony}, {experiment.intensity}: {K} bins × {T} frames")
+study = open_study("dds2", globals())
+fit, device = study.settings, study.workspace.device
+X, Y, flow = study.X, study.Y, study.flow
+draws = study.draws  # random numbers, the same at every call
+N, C, (K, T) = len(Y), fit.components, X.shape
+print(f"{study.title}: {K} bins × {T} frames")
 print(f"C = {C} entries for each of N = {N} notes")
-
-
-# %%
-def draws() -> torch.Generator:
-    """The random numbers that a search starts from, the same at every call."""
-    return torch.Generator(workspace.device).manual_seed(0)
-
 
 # %% [markdown]
 # ## The formula
@@ -87,16 +65,14 @@ def draws() -> torch.Generator:
 # By hand, for the first chord, with all codes at zero:
 
 # %%
-first = X[:, mixture.chord == 0].to(workspace.device)
+first = study.first_chord()
 frames = first.shape[1]
-codes = torch.zeros(N, C, K, device=workspace.device)
+codes = torch.zeros(N, C, K, device=device)
 with torch.no_grad():
     W = flow.inverse(codes).clamp(min=0).flatten(0, 1).T
-H = torch.rand(N * C, frames, generator=draws(), device=workspace.device)
+H = torch.rand(N * C, frames, generator=draws(), device=device)  # the same each time
 X_hat = W @ H
-print(
-    f"W: {W.shape[0]} bins × {W.shape[1]} entries, H: {H.shape[0]} entries × {H.shape[1]} frames"
-)
+print(f"W: {K} bins × {N * C} entries, H: {N * C} entries × {frames} frames")
 
 dictionary = SharedDictionary(flow, C)
 dictionary.refresh()
@@ -110,23 +86,21 @@ assert torch.allclose(X_hat, dictionary.mix(H), rtol=1e-4, atol=1e-4)
 
 # %%
 share = (H / (H.sum(dim=0) + 1e-3)).sum(dim=1)
-surprise = codes.flatten(0, 1).square().sum(dim=1) / (2 * K) + math.log(2 * math.pi) / 2
-assert torch.allclose((share * surprise).sum(), dictionary.penalty(H).value, rtol=1e-4)
+surprisal = codes.flatten(0, 1).square().sum(dim=1) / (2 * K) + math.log(2 * math.pi) / 2
+assert torch.allclose((share * surprisal).sum(), dictionary.penalty(H).value, rtol=1e-4)
 
 # %% [markdown]
-# **What sharing saves.** The unknowns are the codes and the activations. The codes no longer grow with the recording, so that
-# the longer it is, the fewer unknowns there are for each number of $\mathbf{X}$:
+# **What sharing saves.** The unknowns are the codes and the activations. The number of codes no longer grows with the
+# recording. The longer it is, the fewer unknowns there are for each number of $\mathbf{X}$:
 
 # %%
-DDS_1, DDS_2 = N * T * K + N * T, N * C * K + N * C * T
-print("unknown numbers for each number of X:")
-print(f"  DDS-1 {DDS_1 / X.numel():.3g}, DDS-2 {DDS_2 / X.numel():.3g}")
-minutes = 5
-long = minutes * 60 * front_end.sample_rate // front_end.hop
-print(f"the same for {minutes} minutes of music:")
-print(
-    f"  DDS-1 {(K + 1) * N / K:.3g}, DDS-2 {(N * C * K + N * C * long) / (K * long):.3g}"
-)
+five_minutes = 5 * 60 * study.front_end.sample_rate // study.front_end.hop
+for what, t in (
+    ("unknown numbers for each number of X", T),
+    ("the same for 5 minutes of music", five_minutes),
+):
+    dds1, dds2 = N * t * (K + 1) / (K * t), N * C * (K + t) / (K * t)
+    print(f"{what}:\n  DDS-1 {dds1:.3g}, DDS-2 {dds2:.3g}")
 print(f"codes to decode in an iteration: DDS-1 {N * T}, DDS-2 {N * C}")
 
 # %% [markdown]
@@ -136,35 +110,30 @@ print(f"codes to decode in an iteration: DDS-1 {N * T}, DDS-2 {N * C}")
 # are random:
 #
 # $$ H_{jt} \sim U(0, 1) \cdot \sqrt{\bar{X} / (N C)} $$
+#
+# The $\mathbf{H}$ above was drawn from $U(0, 1)$.
 
 # %%
-uniform = torch.rand(N * C, frames, generator=draws(), device=workspace.device)
-assert torch.allclose(
-    uniform * (first.mean() / (N * C)).sqrt(), dictionary.start(first, draws())
-)
-alike = torch.stack([dictionary.entries(n) for n in range(N)])
-spread = (alike - alike[:, :, :1]).abs().max()
+H_start = H * (first.mean() / (N * C)).sqrt()
+assert torch.allclose(H_start, dictionary.start(first, draws()))
+before = study.entries_before()  # (N, K, C)
+spread = (before - before[:, :, :1]).abs().max()
 print(f"largest difference between entries of one note: {spread:.3g}")
 assert spread < 1e-5
 
 # %% [markdown]
-# That randomness has work to do. The gradient for an entry is the residual, weighted by that entry's row of
-# $\mathbf{H}$. Entries of the same spectrum with the same activations have the same gradient. They would stay the
-# same for ever. Ten iterations from equal and from random activations:
+# So only the random activations can part them. The gradient for an entry is the residual, weighted by that entry's row of
+# $\mathbf{H}$. Entries of the same spectrum with the same activations have the same gradient, and would stay the same for
+# ever. Ten iterations from equal and from random activations:
 
 # %%
 brief = replace(fit, iterations=10)
-start = dictionary.start(first, draws())
-equal = start.unflatten(0, (N, C))[:, :1].expand(-1, C, -1).flatten(0, 1)
-for name, H_start in (("equal", equal), ("random", start)):
-    short = decompose(first, SharedDictionary(flow, C), brief, H=H_start)
-    apart = (short.codes - short.codes[:, :1]).norm(dim=2).max()
-    length = short.codes.norm(dim=2).max()
-    share_apart = float(apart / length)
-    print(
-        f"{name} activations: codes of a note are apart by {share_apart:.3f} of their length"
-    )
-    assert (share_apart < 0.01) == (name == "equal" or C == 1)
+equal = H_start.unflatten(0, (N, C))[:, :1].expand(-1, C, -1).flatten(0, 1)
+for name, start in (("equal", equal), ("random", H_start)):
+    codes = decompose(first, SharedDictionary(flow, C), brief, H=start).codes
+    apart = (codes - codes[:, :1]).norm(dim=2).max() / codes.norm(dim=2).max()
+    print(f"{name} activations: codes of a note are apart by {apart:.3f} of their length")
+    assert (apart < 0.01) == (name == "equal" or C == 1)
 
 # %% [markdown]
 # ## The search
@@ -172,148 +141,52 @@ for name, H_start in (("equal", equal), ("random", start)):
 # Whenever the cost has stayed above its lowest value for more than ten iterations, the step size is halved.
 
 # %%
-result = workspace.decomposition(experiment)
-distance = result.distance
-print(f"{result.iterations} iterations of step size {fit.step_size:g}")
-print(
-    f"distance after the first iteration {distance[0]:.3g}, the smallest {distance.min():.3g}"
-)
-rise = distance[1:] / distance[:-1]
-print(f"largest rise from one iteration to the next: by a factor of {rise.max():.3g}")
-print(f"halvings of the step size: {int((result.step_size.diff() < 0).sum())}")
-assert distance.min() < 0.7 * distance[0]
+result = study.result
+reports.search(result, fit.step_size)
+assert result.distance.min() < 0.7 * result.distance[0]
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The cost by iteration, and the distance within it. Where a code gets to a steep place of its flow the cost leaps up, and soon comes down again.", "name": "fig-dds2-cost"}, "image": {"alt": "Two coinciding curves on logarithmic axes that fall by a factor of two to three, with many narrow spikes that rise up to a hundredfold."}}
-figure, ax = plt.subplots(figsize=(6, 2.8))
-plots.cost_history(ax, result.cost, label="cost J")
-plots.cost_history(ax, distance, label="distance ‖X − X̂‖")
-ax.lines[1].set_linestyle("--")
-ax.legend(frameon=False)
-plt.show()
+figures.cost(result)
 
 # %% [markdown]
 # ## The dictionary before and after
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The C entries of every note, scaled to norm 1. Left: at the start, where those of a note are equal. Right: at the end.", "name": "fig-dds2-dictionary"}, "image": {"alt": "Two images of spectra sorted by pitch. Left, clean partials in steps, one step a note. Right, the same partials with differences between the entries of a step, some of them broad or noisy."}}
-start = workspace.dictionary(experiment)
-start.refresh()
-found = workspace.found_dictionary(experiment)
-before = torch.stack([start.entries(n) for n in range(N)]).cpu()
-after = torch.stack([found.entries(n) for n in range(N)]).cpu()
-figure, axes = plt.subplots(1, 2, figsize=(10, 3.4), sharey=True)
-for ax, W, name in ((axes[0], before, "before"), (axes[1], after, "after")):
-    scaled = W / W.norm(dim=1, keepdim=True).clamp(min=1e-9)
-    columns = scaled.transpose(1, 2).flatten(0, 1).T
-    plots.dictionary(ax, columns, np.repeat(np.arange(N), C), front_end, pitches)
-    ax.set_title(name)
-axes[1].set_ylabel("")
-plt.show()
+after = study.entries_after()
+figures.dictionaries(study, before, after)
 
 # %% [markdown]
 # How different have the entries of a note become? We take the *cosine* between two of them: 1 for the same shape, 0
 # for spectra without a common partial.
 
 # %%
-sounds = Y.any(dim=1)
-unit = after / after.norm(dim=1, keepdim=True).clamp(min=1e-9)
-cosine = unit.transpose(1, 2) @ unit  # (N, C, C)
-pairs = ~torch.eye(C, dtype=torch.bool)
-if C > 1:
-    print("median cosine between entries of one note at the end (at the start it is 1):")
-    print(f"  notes that sound somewhere {cosine[sounds][:, pairs].median():.3f}")
-    if not sounds.all():
-        print(f"  notes that never sound {cosine[~sounds][:, pairs].median():.3f}")
-    assert cosine[:, pairs].min() < 0.99
+unit = normalize(after, dim=1, eps=1e-9)
+cosine = unit.mT @ unit  # (N, C, C)
+reports.cosines(study, after)
+assert C == 1 or cosine.min() < 0.99
 
 # %% [markdown]
-# A cosine near 1 says that the entries have stayed almost the same. Do they at least divide the work? Here is a note that sounds, with its entries, a frame of the chord in
-# which it sounds, and its rows of $\mathbf{H}$ over the whole snippet. Activations are multiplied by the norms of the
-# entries, as in $\mathbf{A}$.
+# A cosine near 1 says that the entries have stayed almost the same. Do they at least divide the work? Here is a note that
+# sounds, with its entries, a frame in which it sounds, and its rows of $\mathbf{H}$ over the whole mixture. Activations
+# are multiplied by the norms of the entries, as in $\mathbf{A}$.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The most active note. Above: its mode, its entries and a frame of the held-out piano, each scaled to a maximum of 1; dotted lines mark its partials. Below: how active each entry is. The grey background marks where the note sounds.", "name": "fig-dds2-note"}, "image": {"alt": "Above, spectra of one note over frequency: the mode, several thin curves of the entries that were found and a frame, all with peaks at the dotted lines. Below, the activity of each entry over time as lines, high where the background is grey."}}
-A = result.A.cpu()
-H = result.H.cpu().unflatten(0, (N, C))
-note = int((A * Y).sum(dim=1).argmax())
-t = int((A[note] * Y[note]).argmax())
-figure, axes = plt.subplots(2, 1, figsize=(9, 6))
-for name, values, colour in (
-    ("frame of X", X[:, t], plots.INK),
-    ("mode", before[note, :, 0], plots.WRONG),
-):
-    plots.spectrum(axes[0], values / values.max(), front_end, name, color=colour)
-colours = plt.get_cmap("viridis")(np.linspace(0, 0.9, C))
-for c in range(C):
-    values, style = after[note, :, c], {"color": colours[c], "linewidth": 0.8}
-    scaled = values / values.max().clamp(min=1e-9)
-    plots.spectrum(axes[0], scaled, front_end, f"entry {c + 1}", **style)
-    strength = after[note, :, c].norm() * H[note, c]
-    axes[1].plot(
-        np.arange(T) * front_end.hop / front_end.sample_rate, strength, color=colours[c]
-    )
-fundamental = librosa.midi_to_hz(pitches.numbers[note]) / 1000
-for partial in np.arange(fundamental, axes[0].get_xlim()[1], fundamental):
-    axes[0].axvline(partial, color=plots.INK, linestyle=":", linewidth=0.6, zorder=0)
-seconds = np.arange(T) * front_end.hop / front_end.sample_rate
-axes[1].fill_between(
-    seconds, 0, 1, where=Y[note].numpy(), step="mid", transform=axes[1].get_xaxis_transform(),
-    color="0.9", zorder=0,
-)  # fmt: skip
-axes[1].set(xlabel="time (s)", ylabel="activity ‖w‖ H")
-axes[1].margins(x=0)
-axes[0].set(ylabel="relative to the maximum")
-axes[0].set_title(librosa.midi_to_note(pitches.numbers[note]))
-axes[0].legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
-plt.show()
+figures.most_active_note(study, result, before, after)
 
 # %% [markdown]
 # Entries whose curves lie on each other do little more than one of them would.
 #
 # ## What the codes did
 #
-# Decoding is cheap now, so the search could afford more iterations than in DDS-1. In the `laptop` profile it makes as many, with smaller
-# steps. The latents of validation frames are the measure again.
+# Decoding is cheap now, so the search could afford more iterations than in DDS-1. In the `laptop` profile it makes as
+# many, with smaller steps. Again we compare with the latents of validation frames.
 
 # %%
-codes = result.codes.cpu()
-length = codes.norm(dim=2)
-training_frames = workspace.frames(without=experiment.instrument)
-held_out = training_frames.validation(profile.training, experiment.seed)
-
-
-def validation_frames(source: int, count: int = 40) -> torch.Tensor:
-    """Some frames (at most count, K) of a source that no flow was trained on."""
-    rows = np.flatnonzero(held_out & (training_frames.sources == source))
-    few = rows[:: -(-len(rows) // count)]
-    return torch.from_numpy(training_frames.values[few]).to(workspace.device)
-
-
-latents, nats_of_frames = [], []
-with torch.no_grad():
-    for n in range(N):
-        own, frames_of_note = flow.take([n]), validation_frames(n)[None]
-        latents.append(own(frames_of_note)[0][0].norm(dim=1).median().cpu())
-        nats_of_frames.append(own.log_prob(frames_of_note)[0].median().cpu() / K)
-    nats = flow.log_prob(flow.decode(result.codes)).cpu() / K
-typical, nats_of_frames = torch.stack(latents), torch.stack(nats_of_frames)
-for name, values, real in (
-    ("‖z‖", length, typical),
-    ("log p, nats per dimension", nats, nats_of_frames),
-):
-    print(f"{name}: entries of sounding notes {values[sounds].median():.3g}", end="")
-    if not sounds.all():
-        print(f", of notes that never sound {values[~sounds].median():.3g}", end="")
-    print(f", validation frames {real.median():.3g}")
-print(f"√D: {math.sqrt(K):.3g}")
+lengths, nats = study.beside_frames(result.codes)
+reports.codes(study, lengths, nats)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "By note, a dot for each entry. Left: distance of its code from the mode. Right: its log-likelihood. Black bars: the median validation frame of each note. Dashed: √D.", "name": "fig-dds2-codes"}, "image": {"alt": "Two scatter plots over pitch. Left, the lengths of the codes, below the dashed line of the square root of D, beside the black bars of real frames. Right, the log-likelihoods of the entries, beside the black bars of real frames."}}
-figure, axes = plt.subplots(1, 2, figsize=(10, 3.2))
-plots.by_source(axes[0], length, sounds, pitches, "distance from the mode ‖z‖")
-plots.by_source(axes[1], nats, sounds, pitches, "log p (nats per dimension)")
-for ax, bars in zip(axes, (typical, nats_of_frames), strict=True):
-    ax.plot(pitches.numbers, bars, "_", color=plots.INK, label="validation frames")
-axes[0].axhline(math.sqrt(K), color=plots.INK, linestyle="--", linewidth=0.8)
-axes[1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-plt.show()
+figures.codes(study, lengths, nats)
 
 # %% [markdown]
 # Codes of notes that never sound move too. At the start every note is active, and whatever is active gets a
@@ -326,69 +199,42 @@ plt.show()
 # $$ A_{nt} = \sum_{c} \lVert \mathbf{w}_{nc} \rVert \, H_{nc,t} $$
 
 # %%
+A, H = result.A, result.H.unflatten(0, (N, C))
 summed = (after.norm(dim=1)[:, :, None] * H).sum(dim=1)
 assert torch.allclose(summed, A, rtol=1e-3, atol=1e-4)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The activations A beside the piano roll.", "name": "fig-dds2-activations"}, "image": {"alt": "Above, an image of activations over time and pitch in which the notes of the chords stand out as bars; below, the piano roll with the same bars."}}
-figure, axes = plt.subplots(2, 1, figsize=(9, 5), sharex=True)
-plots.activations(axes[0], A, front_end, pitches)
-plots.piano_roll(axes[1], Y, front_end, pitches)
-axes[0].label_outer()
-plt.show()
+figures.activations(study, A)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "A against the piano roll. Teal: activity on notes that sound. Red: on notes that do not.", "name": "fig-dds2-attribution"}, "image": {"alt": "A piano roll in colours: the bars of sounding notes are teal to olive, with patches of pale red on other notes and much white between them."}}
-figure, ax = plt.subplots(figsize=(9, 3.6))
-plots.attribution(ax, A, Y, front_end, pitches)
-plt.show()
+figures.attribution(study, A)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The snippet, what DDS-2 makes of it, and the difference: blue is missing, red is too much.", "name": "fig-dds2-fit"}, "image": {"alt": "Three spectrograms: the snippet, its reconstruction, which looks much like it, and their difference, faint blue and red streaks along partials and at onsets."}}
-X_hat = result.X_hat.cpu()
-figure, axes = plt.subplots(3, 1, figsize=(9, 7), sharex=True)
-plots.spectrogram(axes[0], X, front_end, label="X", vmin=0, vmax=0.8)
-plots.spectrogram(axes[1], X_hat, front_end, label="WH", vmin=0, vmax=0.8)
-difference = {"label": "X − WH", "cmap": "RdBu", "vmin": -0.4, "vmax": 0.4}
-plots.spectrogram(axes[2], X - X_hat, front_end, **difference)
-for ax in axes:
-    ax.label_outer()
-plt.show()
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The mixture, what DDS-2 makes of it, and the difference: blue is missing, red is too much.", "name": "fig-dds2-fit"}, "image": {"alt": "Three spectrograms: the mixture, its reconstruction, which looks much like it, and their difference, faint blue and red streaks along partials and at onsets."}}
+figures.fit(study, result.X_hat)
 
 # %% [markdown]
 # ## How good is it?
 
 # %%
-epsilon = profile.evaluation.epsilon
-print(f"PSA {metrics.precision_of_source_attribution(A, Y):.3f}")
-print(f"average precision {metrics.average_precision(A, Y):.3f}, ", end="")
-print(f"with frames scaled alike {metrics.average_precision(A, Y, per_frame=True):.3f}")
-print(f"sparsity at ε = {epsilon:g}: {metrics.sparsity(A, epsilon):.3f}")
-print(f"relative error {metrics.relative_error(X, X_hat):.3f}")
+reports.measured(study, result)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Sparsity over ε. The dotted line is what the piano roll itself would score, the upright line the ε of our tables.", "name": "fig-dds2-sparsity"}, "image": {"alt": "A curve of the share of nearly silent cells over epsilon on a logarithmic axis: nearly flat, below a dotted line near one."}}
-epsilons = np.logspace(-4, -1, 40)
-figure, ax = plt.subplots(figsize=(6, 2.8))
-plots.sparsity_curve(ax, epsilons, [metrics.sparsity(A, e) for e in epsilons])
-ax.axvline(epsilon, color=plots.INK, linewidth=0.8)
-ax.axhline(1 - float(Y.float().mean()), color=plots.INK, linestyle=":")
-plt.show()
+figures.sparsity(study, A)
 
 # %% [markdown]
 # The curve hardly depends on ε where the silent cells are exactly zero. Such zeros come from the positive part of the
 # activations, which {doc}`07_dds3` looks into.
 
 # %%
-print(f"cells of A that are exactly zero: {float((A == 0).float().mean()):.3f}")
+print(f"cells of A that are exactly zero: {(A == 0).float().mean():.3f}")
 
 # %% [markdown]
 # The same chords, by the methods so far:
 
 # %%
-methods = ("nmf", "dds1", "dds2")
-rows = {m: workspace.evaluate(workspace.experiment(m, **cell)) for m in methods}
-shown = ["psa", "average_precision", "average_precision_per_frame"]
-shown += ["sparsity", "relative_error"]
-print(pd.DataFrame(rows).loc[shown].T.astype(float).round(3).to_string())
+rows = reports.methods(study, "nmf", "dds1", "dds2")
 for name in ("psa", "relative_error"):
-    print(f"{name}, DDS-2 minus DDS-1: {rows['dds2'][name] - rows['dds1'][name]:+.3f}")
+    print(f"{name}, DDS-2 minus DDS-1: {rows[name]['dds2'] - rows[name]['dds1']:+.3f}")
 
 # %% [markdown]
 # ## What sharing changes
@@ -401,89 +247,71 @@ for name in ("psa", "relative_error"):
 # frames in which that note sounds, and loses in all others in which it is active. What is common to a note's frames
 # adds up, and what is peculiar to one frame is one voice among many.
 #
-# But DDS-2 also has $C$ entries for each note, and other steps. Which of these is it? Here all have the step size of DDS-1 and the
-# same few iterations, on a dozen frames. Between the first two the only difference is who owns a code. Between the last two it is
-# the number of entries. Three searches each, from different activations, of which the median is shown:
-
+# But DDS-2 also has $C$ entries for each note, and other steps. Which of these is it? We try three dictionaries on a dozen
+# frames, all with the step size of DDS-1 and the same few iterations. Between the first two the only difference is who
+# owns a code. Between the last two it is the number of entries. Each is searched three times, from different activations,
+# and the median is shown:
 
 # %%
-def four_frames(chord: int) -> torch.Tensor:
-    of_chord = (mixture.chord == chord).nonzero()[:, 0]
-    return of_chord[torch.linspace(0, len(of_chord) - 1, 4).long()]
-
-
-some = torch.cat([four_frames(chord) for chord in range(min(3, experiment.chords))])
-x, y = X[:, some].to(workspace.device), Y[:, some]
-brief = replace(profile.dds1, iterations=40)
+durations = study.mixture.chord.unique_consecutive(return_counts=True)[1]
+chord_frames = torch.arange(T).split(durations.tolist())
+some = torch.cat([of_one[evenly(4, len(of_one))] for of_one in chord_frames[:3]])
+x, y = X[:, some].to(device), Y[:, some]
+brief = replace(study.workspace.settings("dds1"), iterations=40)
 contenders = {
     "an entry for each frame": lambda: FrameDictionary(flow, len(some)),
     "one entry for all frames": lambda: SharedDictionary(flow, 1),
     f"{C} entries for all frames": lambda: SharedDictionary(flow, C),
 }
-
-
-def measured(dictionary: SharedDictionary | FrameDictionary, seed: int) -> dict:
-    search = torch.Generator(workspace.device).manual_seed(seed)
-    short = decompose(x, dictionary, brief, generator=search)
-    return {
-        "PSA": metrics.precision_of_source_attribution(short.A, y),
-        "average precision": metrics.average_precision(short.A, y),
-        "relative error": metrics.relative_error(x, short.X_hat),
-    }
-
-
-medians = {
-    name: pd.DataFrame([measured(make(), seed) for seed in range(3)]).median()
-    for name, make in contenders.items()
-}
+medians = {}
+for name, make in contenders.items():
+    found = []
+    for seed in range(3):
+        short = decompose(x, make(), brief, generator=draws(seed))
+        found.append(reports.quality(x, y, short.X_hat, short.A))
+    medians[name] = pd.DataFrame(found).median()
 pd.DataFrame(medians).T.round(3)
 
 # %% [markdown]
-# In the `laptop` profile, owning the codes in common changes the attribution little, and it lowers the error. With many entries
-# average precision falls by much: right notes are lost. Whether PSA rises with them is more than so few frames can tell. So, with the
-# steps of DDS-1, neither by itself makes the difference between DDS-1 and DDS-2.
+# In the `laptop` profile, sharing the codes changes the attribution little, and lowers the error. With many entries average
+# precision falls by much: right notes are lost. Whether PSA rises with them, so few frames cannot tell. So, with the steps
+# of DDS-1, neither alone makes the difference between DDS-1 and DDS-2.
 #
-# Where is DDS-2 still wrong? The hammer's blow at the onset has energy at all frequencies. We compare the share of activity that is
-# wrong in the first three frames of each chord with that of all later frames, and ask where most of the wrong activity is.
+# Where is DDS-2 still wrong? The hammer's blow at the onset has energy at all frequencies. We compare the first three
+# frames of each chord with all later ones. How much of their activity is wrong, and where is most of the wrong activity?
 
 # %%
-age = torch.cat(
-    [torch.arange(int((mixture.chord == c).sum())) for c in mixture.chord.unique()]
-)
+age, all_wrong = torch.cat([of_one - of_one[0] for of_one in chord_frames]), A * ~Y
 for name, chosen in (("in the first three frames", age < 3), ("later", age >= 3)):
-    wrong = (A * ~Y)[:, chosen].sum()
+    wrong = all_wrong[:, chosen].sum()
     print(
-        f"wrong activity {name}: {wrong / A[:, chosen].sum():.3f} of all there, ", end=""
+        f"wrong activity {name}: {wrong / A[:, chosen].sum():.3f} of all there, "
+        f"{wrong / all_wrong.sum():.3f} of all that is wrong"
     )
-    print(f"{wrong / (A * ~Y).sum():.3f} of all that is wrong")
 
 # %% [markdown]
-# Sharing cannot tell apart notes that always sound together. Nor does it stop an entry of a
-# silent note from taking up whatever is left over.
+# Sharing cannot tell apart notes that always sound together. Nor does it stop an entry of a silent note from taking up
+# whatever is left over.
 #
 # ## What it costs
 
 # %% tags=["nbval-ignore-output"]
 for method in ("dds1", "dds2"):
-    row = rows[method]
-    print(
-        f"{method}: {1000 * row['seconds'] / row['iterations']:.0f} ms an iteration",
-        end="",
-    )
-    print(f" on {row['device']}")
+    print(f"{method}: {reports.pace(rows.loc[method])}")
 
 # %%
 print(
-    f"{rows['dds2']['parameters'] / 1e6:.3g} million numbers in the {N} flows, as for DDS-1"
+    f"{rows.parameters['dds2'] / 1e6:.3g} million numbers in the {N} flows, "
+    "as for DDS-1\n"
+    f"{N * C * K / 1e6:.3g} million numbers in the codes, whatever the length"
 )
-print(f"{N * C * K / 1e6:.3g} million numbers in the codes, whatever the length")
 
 # %% [markdown]
 # ## What was learnt
 #
-# * A few entries for each note, shared by all frames, reconstruct the chords somewhat worse than DDS-1 with an entry for every frame,
-#   and attribute better.
-# * Those of a note start as copies. Random activations let them part, but in few iterations they hardly do.
+# * A few entries for each note, shared by all frames, attribute better than DDS-1 with an entry for every frame. They
+#   reconstruct the chords somewhat worse.
+# * The entries of a note start as copies. Random activations let them part, but in few iterations they hardly do.
 # * The cost of decoding no longer depends on the length of the recording.
 #
 # **Next:** every note still has a flow of its own, which never heard another note. {doc}`06_conditional_flow` trains

@@ -22,34 +22,32 @@
 
 # %% tags=["parameters"]
 profile = "laptop"  # a name in profiles/ or the path of a .yaml file
-settings = {}  # single keys of the profile, such as {"dds3.components": 3}
+settings = {}  # single keys of the profile, such as {"evaluation.chords": 6}
 work_dir = "../work/laptop"  # where everything computed is kept
 maps_root = ""  # real MAPS in place of the rendered corpus
 device = "auto"  # CUDA where there is one, else the CPU
 seed = None  # the first of the seeds; None leaves it to the profile
 
-# %%
-from dataclasses import replace
+# %% tags=["hide-input"]
 from itertools import pairwise, product
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from ddslib import metrics, plots
-from ddslib.config import PROFILES, load_profile
-from ddslib.experiment import METHODS, Workspace
-from ddslib.sweeps import Run, evaluate_all
+from ddslib import measures
+from ddslib.pages import comparison as pages
+from ddslib.pages import plots, reports
+from ddslib.pages.chapter import open_chapter
+from ddslib.pages.comparison import ATTRIBUTION, METHODS, NAMES, PAPER, between
+from ddslib.runs.sweeps import Run, evaluate_all
 
-plots.use_style()
-profile = load_profile(profile, settings)
-if seed is not None:
-    profile = replace(profile, seed=seed)
-workspace = Workspace(profile, work_dir, maps_root, device)
-close, ambient = workspace.instruments.test
-evaluation = profile.evaluation
-NAMES, COLOURS = plots.METHOD_NAMES, plots.METHOD_COLOURS
+FIRST, *_, LAST = PAPER.index  # from stored entries to one flow for all
+
+# %%
+workspace = open_chapter(profile, settings, work_dir, maps_root, device, seed)
+evaluation = workspace.profile.evaluation
+pianos = close, ambient = workspace.instruments.test
 print(f"{evaluation.chords} chords, P{evaluation.polyphony}, {evaluation.intensity}")
 print(f"the held-out piano: {close} (close) and {ambient} (ambient)")
 
@@ -77,12 +75,12 @@ def experiments(method, instrument):
     return [e for e in comparison if (e.method, e.instrument) == (method, instrument)]
 
 
-assert len(rows) == 2 * (2 + 2 * evaluation.seeds)
+assert all(experiments(*line) for line in product(METHODS, pianos))
 assert (rows.frames.groupby(rows.instrument).nunique() == 1).all()
 
 # %% [markdown]
 # With the large steps of a small profile the cost of DDS leaps now and then, where a flow is steep ({doc}`04_dds1`). A search
-# returns its iterate of lowest cost, so that no row rests on a leap. Is every reconstruction nearer to $\mathbf{X}$ than silence?
+# returns its iterate of lowest cost, so that no row rests on a leap. Is every reconstruction nearer to $\mathbf{X}$ than silence is?
 
 # %%
 print(f"largest relative error: {rows.relative_error.max():.3f}; of silence: 1")
@@ -91,33 +89,23 @@ assert rows.relative_error.max() < 1
 # %% [markdown]
 # ## How sure is a number?
 #
-# So many chords are few, and a seed is luck. So each number gets an interval by the *bootstrap*: we draw a seed and as
+# These chords are few, and a seed may be lucky. So each number gets an interval by the *bootstrap*: we draw a seed and as
 # many chords as there are, with replacement, measure again, and repeat. The interval holds 95 % of the results.
 
+
 # %%
-MEASURES = {
-    "psa": "PSA",
-    "average_precision": "average precision",
-    "sparsity": "sparsity",
-    "f_measure": "F",
-    "relative_error": "relative error",
-}
-
-
-def line(space, runs):
+def estimates(space, methods):
     """Mean over seeds of every measure, and its interval."""
-    found = pd.DataFrame([space.evaluate(run) for run in runs])
-    draws = space.bootstrap(runs)
-    return {
-        name: (found[name].mean(), *metrics.interval(draws[name])) for name in MEASURES
-    }
+    found = {}
+    for name, instrument in product(methods, pianos):
+        same = experiments(name, instrument)
+        bounds = pages.bounds(space.bootstrap(same))
+        own = pd.DataFrame(map(space.evaluate, same))
+        found[name, instrument] = bounds.assign(mean=own[bounds.index].mean())
+    return pd.concat(found)
 
 
-faithful = {
-    (method, instrument): line(workspace, experiments(method, instrument))
-    for method, instrument in product(METHODS, (close, ambient))
-}
-
+faithful = estimates(workspace, METHODS)
 
 # %% [markdown]
 # ## Table II, the paper's and ours
@@ -127,65 +115,18 @@ faithful = {
 # can be compared is the *order*. Close microphones, paper-faithful settings, mean over seeds and interval:
 
 # %% tags=["hide-input"]
-PAPER = pd.DataFrame(
-    {
-        "PSA": [0.3568, 0.2760, 0.4323, 0.6475],
-        "sparsity": [0.6824, 0.7039, 0.8121, 0.9367],
-    },
-    index=list(METHODS),
-)
-
-
-def shown(lines, instrument):
-    """A table for reading: every measure with its interval."""
-    table = {
-        NAMES[method]: {
-            MEASURES[name]: f"{mean:.3f} [{low:.3f}, {high:.3f}]"
-            for name, (mean, low, high) in lines[method, instrument].items()
-        }
-        for method in METHODS
-        if (method, instrument) in lines
-    }
-    return pd.DataFrame(table).T
-
-
-table = shown(faithful, close)
-table.insert(0, "paper: PSA", [f"{value:.3f}" for value in PAPER["PSA"]])
-table.insert(1, "paper: sparsity", [f"{value:.3f}" for value in PAPER["sparsity"]])
-table
+published = PAPER.rename(index=NAMES, columns=pages.MEASURE_LABELS).add_prefix("paper: ")
+ours = pages.table(faithful, close)
+published.map("{:.3f}".format).join(ours, how="right").fillna("")
 
 # %% [markdown]
 # The same chords, heard from far:
 
 # %% tags=["hide-input"]
-shown(faithful, ambient)
+pages.table(faithful, ambient)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "PSA and average precision of the four methods, with 95 % intervals, for the held-out piano close (filled) and ambient (open). Short lines: the PSA that the paper reports for a real piano.", "name": "fig-comparison"}, "image": {"alt": "Two panels with one pair of points with error bars for each of NMF, DDS-1, DDS-2 and DDS-3: PSA on the left, with short lines for the paper's values, average precision on the right."}}
-figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True)
-for ax, name in zip(axes, ("psa", "average_precision"), strict=True):
-    for shift, instrument in ((-0.12, close), (0.12, ambient)):
-        values = np.array([faithful[method, instrument][name] for method in METHODS])
-        error = np.abs(values[:, 1:].T - values[:, 0]).clip(min=0)
-        ax.errorbar(
-            np.arange(4) + shift,
-            values[:, 0],
-            error,
-            fmt="o",
-            capsize=3,
-            color=plots.RIGHT,
-            markerfacecolor=plots.RIGHT if instrument == close else "white",
-            label=instrument,
-        )
-    ax.set_xticks(range(4), [NAMES[method] for method in METHODS])
-    ax.set(ylabel=MEASURES[name], ylim=(0, 1.04))
-axes[0].plot(range(4), PAPER["PSA"], "_", color=plots.WRONG, markersize=26, label="paper")
-figure.legend(
-    *axes[0].get_legend_handles_labels(),
-    loc="outside upper center",
-    ncols=3,
-    frameon=False,
-)
-plt.show()
+pages.by_method(faithful, pianos)
 
 # %% [markdown]
 # ## Where ours agrees, and where it does not
@@ -193,51 +134,35 @@ plt.show()
 # Each claim of the paper is a comparison of two lines. We take the difference of two methods on the *same* drawn chords,
 # so that hard chords do not blur it, and say what its interval says. First the order in PSA:
 
+
 # %%
-pair_up = {"dds1": 0, "nmf": 1, "dds2": 2, "dds3": 3}  # the paper's order in PSA
-
-
 def difference(worse, better, measure, instrument):
-    """How much `better` is above `worse`: the mean, and draws on common chords."""
-    mixture = workspace.snippet(workspace.experiment("nmf", instrument=instrument))
-    runs = [
-        (workspace.decomposition(a).A, workspace.decomposition(b).A, mixture.Y)
-        for a, b in product(
-            experiments(worse, instrument), experiments(better, instrument)
-        )
-    ]
+    """How much `better` is above `worse`: mean, interval from common chords, verdict."""
+    mixture = workspace.mixture(workspace.chords(instrument=instrument))
+    pairs = product(experiments(worse, instrument), experiments(better, instrument))
+    runs = [[workspace.decomposition(e).A for e in pair] for pair in pairs]
 
-    def gain(A, B, Y, weights=None):
-        return measure(B, Y, weights=weights) - measure(A, Y, weights=weights)
+    def gain(A, B, weights=None):
+        return measure(B, mixture.Y, weights) - measure(A, mixture.Y, weights)
 
-    values = [gain(*run) for run in runs]
-    draws = metrics.bootstrap(
-        gain,
-        runs,
-        mixture.chord,
-        np.random.default_rng(0),
-        evaluation.draws,
-    )
-    return float(np.mean(values)), draws
+    mean = np.mean([gain(*run) for run in runs])
+    generator = np.random.default_rng(0)
+    draws = measures.bootstrap(gain, runs, mixture.chord, generator, evaluation.draws)
+    return f"{mean:+.3f}", between(*measures.interval(draws)), measures.verdict(draws)
 
 
 def claims(measure, order):
     """A line for each neighbouring pair of the paper's order."""
-    for instrument, (worse, better) in product((close, ambient), pairwise(order)):
-        mean, draws = difference(worse, better, measure, instrument)
-        low, high = metrics.interval(draws)
-        yield (
-            instrument,
-            f"{NAMES[worse]} < {NAMES[better]}",
-            f"{mean:+.3f}",
-            f"[{low:+.3f}, {high:+.3f}]",
-            metrics.verdict(draws),
-        )
+    lines = []
+    for instrument, (worse, better) in product(pianos, pairwise(order)):
+        found = difference(worse, better, measure, instrument)
+        lines.append((instrument, f"{NAMES[worse]} < {NAMES[better]}", *found))
+    columns = ["piano", "the paper's claim", "ours: difference", "interval", "verdict"]
+    return pd.DataFrame(lines, columns=columns)
 
 
-columns = ["piano", "the paper's claim", "ours: difference", "interval", "verdict"]
-order = sorted(METHODS, key=pair_up.get)
-pd.DataFrame(claims(metrics.precision_of_source_attribution, order), columns=columns)
+psa, by_psa = measures.precision_of_source_attribution, PAPER.sort_values("psa").index
+claims(psa, by_psa)
 
 
 # %% [markdown]
@@ -246,37 +171,30 @@ pd.DataFrame(claims(metrics.precision_of_source_attribution, order), columns=col
 
 # %%
 def sparsity(A, Y, weights):
-    return metrics.sparsity(A, evaluation.epsilon, weights)
+    return measures.sparsity(A, evaluation.epsilon, weights)
 
 
-pd.DataFrame(claims(sparsity, METHODS), columns=columns)
+claims(sparsity, PAPER.sort_values("sparsity").index)
 
 # %%
-gains = {
-    instrument: difference(
-        "nmf", "dds3", metrics.precision_of_source_attribution, instrument
-    )
-    for instrument in (close, ambient)
-}
-for instrument, (mean, draws) in gains.items():
-    low, high = metrics.interval(draws)
-    print(f"{instrument}: PSA of DDS-3 minus NMF {mean:+.3f} [{low:+.3f}, {high:+.3f}]")
-paper_gain = PAPER.loc["dds3", "PSA"] - PAPER.loc["nmf", "PSA"]
-print(f"the paper: {paper_gain:+.3f}")
+for instrument in pianos:
+    mean, interval, _ = difference(FIRST, LAST, psa, instrument)
+    print(f"{instrument}: PSA of {NAMES[LAST]} minus {NAMES[FIRST]} {mean} {interval}")
+print(f"the paper: {PAPER.psa[LAST] - PAPER.psa[FIRST]:+.3f}")
 
 # %% [markdown]
-# Is it this piano? The same for a *training* piano whose whole family is left out of the training, where the threshold for F is
-# chosen:
+# Does this hold for one piano only? Here is the same for a *training* piano. Its whole family is left out of the training, and the
+# threshold for F is chosen on it:
 
 # %%
-rehearsed = [workspace.rehearsal(workspace.experiment(method)) for method in order]
+SHOWN = ["psa", "average_precision", "sparsity", "relative_error"]
+order = dict.fromkeys([*by_psa, *METHODS])
 rehearsals = pd.DataFrame(
-    [workspace.evaluate(e) for e in rehearsed], index=[NAMES[m] for m in order]
+    [workspace.evaluate(workspace.rehearsal(workspace.experiment(m))) for m in order],
+    index=map(NAMES.get, order),
 )
 print(f"{rehearsals.instrument.iloc[0]}:")
-rehearsals[["psa", "average_precision", "sparsity", "relative_error"]].astype(
-    float
-).round(3)
+rehearsals[SHOWN].round(3)
 
 # %% [markdown]
 # ## Sparsity at every ε
@@ -285,17 +203,15 @@ rehearsals[["psa", "average_precision", "sparsity", "relative_error"]].astype(
 # an order holds for some $\varepsilon$ only.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Sparsity over ε on the held-out piano, close; the upright line is the ε of the tables, the dotted line the sparsity of the piano roll itself.", "name": "fig-comparison-sparsity"}, "image": {"alt": "Four rising curves, one for each method, of the share of nearly silent cells over epsilon on a logarithmic axis."}}
-epsilons = np.logspace(-4, -1, 40)
-figure, ax = plt.subplots(figsize=(7, 3.2))
-for method in METHODS:
-    A = workspace.decomposition(experiments(method, close)[0]).A
-    curve = [metrics.sparsity(A, epsilon) for epsilon in epsilons]
-    plots.sparsity_curve(ax, epsilons, curve, label=NAMES[method])
-    ax.lines[-1].set_color(COLOURS[method])
-roll = workspace.snippet(workspace.experiment("nmf", instrument=close)).Y
-ax.axhline(1 - float(roll.float().mean()), color=plots.INK, linestyle=":")
-ax.axvline(evaluation.epsilon, color=plots.INK, linewidth=0.8)
-ax.legend(frameon=False)
+_, ax = plt.subplots(figsize=(7, 3.2))
+ax.set_prop_cycle(color=[method.colour for method in METHODS.values()])
+activations = {
+    method.label: workspace.decomposition(experiments(name, close)[0]).A
+    for name, method in METHODS.items()
+}
+mixture = workspace.mixture(workspace.chords(instrument=close))
+plots.sparsity(ax, activations, mixture.Y, evaluation.epsilon)
+ax.legend()
 plt.show()
 
 # %% [markdown]
@@ -309,162 +225,130 @@ plt.show()
 # * **A flexible dictionary explains too much.** An entry that can change may take over the partials of another note, and
 #   then that note is no longer needed.
 #
-# The first can be switched off: the table of candidates below has rows under `projection`. How near average precision comes to that of
-# NMF there is what the first reason is worth.
+# The first can be switched off: the table of candidates below has rows under `projection`. The nearer average precision comes
+# there to that of NMF, the more of the disagreement was due to the first reason.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Each faithful row: what PSA says against what average precision says. Filled: close; open: ambient.", "name": "fig-psa-against-ap"}, "image": {"alt": "A scatter plot of PSA on the horizontal and average precision on the vertical axis, points coloured by method."}}
-figure, ax = plt.subplots(figsize=(5, 4))
-for method, colour in COLOURS.items():
-    for instrument in (close, ambient):
-        own = rows[(rows.method == method) & (rows.instrument == instrument)]
-        ax.plot(
-            own.psa,
-            own.average_precision,
-            "o",
-            color=colour,
-            markerfacecolor=colour if instrument == close else "white",
-            label=NAMES[method] if instrument == close else None,
-        )
-ax.set(xlabel="PSA", ylabel="average precision", xlim=(0, 1), ylim=(0, 1.03))
-ax.legend(frameon=False, loc="lower right")
-plt.show()
+pages.one_against_the_other(rows, close)
 
 # %% [markdown]
 # ## Settings that are chosen
 #
 # The rule for positivity may trade one measure for the other. What the weight of the likelihood does is not known
-# beforehand. And a search may start from random activations, as the paper's, or from those that are fitted to the modes of
-# the codes ({doc}`speed`). So we choose all three, on chords
-# of a *training* piano whose whole family is left out of the training. The measure of the choice is the harmonic mean of
-# PSA and average precision: it is high only where both are. The held-out piano is looked at once the choice is made. (One setting of the `laptop` profile
-# was set with it in view, the epochs of the conditional flow: see the choices below.)
+# beforehand. And a search may start from random activations, as the paper's does, or from activations that are fitted to the modes of
+# the codes ({doc}`speed`). So we choose all three, on chords of a *training* piano whose whole family is left out of the training.
+#
+# We choose by the harmonic mean of PSA and average precision: it is high only where both are. The held-out piano is looked at only
+# once the choice is made. (One setting of the `laptop` profile was set with it in view, the epochs of the conditional flow: see the
+# choices below.)
 #
 # NMF has no likelihood; it chooses between the two rules for positivity. DDS-1 is too slow for a choice here, and keeps
 # its settings.
 
 # %%
-GRID = {
-    "nmf": [{"positivity": rule} for rule in ("relu", "projection")],
-    "dds2": [
-        {"positivity": rule, "likelihood_weight": weight, "start": start}
-        for weight, start in ((1e-4, "random"), (1.0, "random"), (1e-4, "fitted"))
-        for rule in ("relu", "projection")
-    ],
-}
-GRID["dds3"] = GRID["dds2"]
+RULES = [{"positivity": rule} for rule in ("relu", "projection")]
+SEARCHES = [
+    rule | {"likelihood_weight": weight, "start": start}
+    for weight, start in ((1e-4, "random"), (1.0, "random"), (1e-4, "fitted"))
+    for rule in RULES
+]
+candidates = [
+    (name, choice)
+    for name, method in METHODS.items()
+    if method.affordable
+    for choice in (SEARCHES if hasattr(method.settings, "start") else RULES)
+]
 
 
-def variant(method, candidate):
-    """A workspace whose settings of one method are changed."""
-    changed = replace(getattr(profile, method), **candidate)
-    return Workspace(replace(profile, **{method: changed}), work_dir, maps_root, device)
+def variant(*choices):
+    """A workspace with other settings; a choice is a method and what changes for it."""
+    return workspace.changed(
+        {f"{name}.{key}": choice[key] for name, choice in choices for key in choice}
+    )
 
 
-def score(row):
-    return 2 / (1 / row["psa"] + 1 / row["average_precision"])
-
-
-candidates = [(method, choice) for method, choices in GRID.items() for choice in choices]
-tried = evaluate_all(
-    [
-        Run(variant(method, choice), workspace.rehearsal(workspace.experiment(method)))
-        for method, choice in candidates
-    ]
-)
-tried = pd.DataFrame(
-    {**row, "harmonic mean": score(row), "candidate": choice}
-    for row, (_, choice) in zip(tried, candidates, strict=True)
-)
-best = tried.loc[tried.groupby("method", sort=False)["harmonic mean"].idxmax()]
-chosen = dict(zip(best.method, best.candidate, strict=True))
-for method, candidate in chosen.items():
-    words = ", ".join(f"{key} = {value}" for key, value in candidate.items())
-    print(f"{NAMES[method]}: {words}")
+asked = [
+    Run(variant(candidate), workspace.rehearsal(workspace.experiment(candidate[0])))
+    for candidate in candidates
+]
+tried = pd.DataFrame(evaluate_all(asked))
+tried["harmonic mean"] = 2 / (1 / tried.psa + 1 / tried.average_precision)
+best = tried.groupby("method", sort=False)["harmonic mean"].idxmax()
+chosen = dict(candidates[number] for number in best)
+for name, choice in chosen.items():
+    print(f"{NAMES[name]}:", ", ".join(f"{key} = {choice[key]}" for key in choice))
 
 # %% [markdown]
 # All candidates, on the piano that was left out of training:
 
 # %% tags=["hide-input"]
-columns = ["method", "positivity", "likelihood_weight", "start"]
-columns += ["psa", "average_precision", "sparsity", "relative_error", "harmonic mean"]
-shown_candidates = tried[columns].replace({"method": NAMES}).fillna({"start": ""})
-shown_candidates.round(dict.fromkeys(columns[4:], 3))
+columns = ["method", *SEARCHES[0], *SHOWN, "harmonic mean"]
+readable = tried[columns].replace({"method": NAMES}).fillna({"start": ""})
+readable.round(dict.fromkeys(columns[4:], 3))
 
 # %% [markdown]
 # Now the held-out piano, with the chosen settings: close, then ambient.
 
 # %%
-tuned_spaces = {method: variant(method, choice) for method, choice in chosen.items()}
-tuned_rows = evaluate_all(
-    [Run(tuned_spaces[e.method], e) for e in comparison if e.method in chosen]
-)
-tuned = {
-    (method, instrument): line(space, experiments(method, instrument))
-    for method, space in tuned_spaces.items()
-    for instrument in (close, ambient)
-}
+tuned_space = variant(*chosen.items())
+tuned_runs = [Run(tuned_space, e) for e in comparison if e.method in chosen]
+tuned_rows = pd.DataFrame(evaluate_all(tuned_runs))
+tuned = estimates(tuned_space, chosen)
 
 # %% tags=["hide-input"]
-shown(tuned, close)
+pages.table(tuned, close)
 
 # %% tags=["hide-input"]
-shown(tuned, ambient)
+pages.table(tuned, ambient)
 
 # %%
-for method in chosen:
-    before, after = faithful[method, close], tuned[method, close]
-    changes = ", ".join(
-        f"{MEASURES[name]} {after[name][0] - before[name][0]:+.3f}"
-        for name in ("psa", "average_precision")
-    )
-    print(f"{NAMES[method]}, chosen minus faithful: {changes}")
+changes = tuned["mean"] - faithful["mean"]
+for name in chosen:
+    change = pages.signed(changes[name, close][ATTRIBUTION])
+    print(f"{NAMES[name]}, chosen minus faithful: {change}")
 
 # %% [markdown]
-# ## The rule for positivity is half of the story
+# ## The dictionary, or the rule for positivity?
 #
-# In the faithful rows NMF clamps its activations, while DDS searches a free variable and takes its positive part. That
-# is how both are released. But it means that NMF and DDS differ in *two* things: the dictionary, and the rule. Here they
-# are apart: both methods under both rules, on the held-out piano.
+# In the faithful rows NMF clamps its activations, while DDS searches a free variable and takes its positive part. Both are
+# released like that. But it means that NMF and DDS differ in *two* things: in the dictionary, and in this rule. So here is each
+# method under both rules, on the held-out piano.
 
 # %%
+under = {
+    rule["positivity"]: variant(*product(chosen, [rule])) for rule in reversed(RULES)
+}
 ruled = evaluate_all(
     [
-        Run(variant(method, {"positivity": rule}), experiments(method, close)[0])
-        for method, rule in product(GRID, ("projection", "relu"))
+        Run(space, experiments(name, close)[0])
+        for name, space in product(chosen, under.values())
     ]
 )
-sides = pd.DataFrame(ruled).pivot(
-    index="method",
-    columns="positivity",
-    values=["psa", "average_precision", "sparsity", "relative_error"],
-)
-sides.rename(index=NAMES).round(3)
+sides = pd.DataFrame(ruled).set_index(["positivity", "method"])[SHOWN]
+sides.unstack(0).loc[list(chosen)].rename(index=NAMES).round(3)
 
 # %%
-for method in GRID:
-    changes = ", ".join(
-        f"{MEASURES[name]} {sides[name].loc[method, 'relu'] - sides[name].loc[method, 'projection']:+.3f}"
-        for name in ("psa", "average_precision", "relative_error")
+changes = sides.loc["relu"] - sides.loc["projection"]
+for name, change in changes[[*ATTRIBUTION, "relative_error"]].iterrows():
+    print(f"{NAMES[name]}, relu minus projection: {pages.signed(change)}")
+for rule, space in under.items():
+    first, last = (
+        space.bootstrap(experiments(name, close)[:1]) for name in (FIRST, LAST)
     )
-    print(f"{NAMES[method]}, relu minus projection: {changes}")
-for rule in ("projection", "relu"):
-    nmf, dds3 = (
-        variant(m, {"positivity": rule}).bootstrap(experiments(m, close)[:1])
-        for m in ("nmf", "dds3")
-    )
-    for name in ("psa", "average_precision"):
-        gain = sides[name].loc["dds3", rule] - sides[name].loc["nmf", rule]
-        low, high = metrics.interval(dds3[name] - nmf[name])
+    gain = sides.loc[rule, LAST] - sides.loc[rule, FIRST]
+    for key in ATTRIBUTION:
+        interval = between(*measures.interval(last[key] - first[key]))
         print(
-            f"DDS-3 minus NMF, both under {rule}: {MEASURES[name]} {gain:+.3f} ", end=""
+            f"{NAMES[LAST]} minus {NAMES[FIRST]}, both under {rule}:",
+            pages.signed(gain[[key]]),
+            interval,
         )
-        print(f"[{low:+.3f}, {high:+.3f}]")
 
 # %% [markdown]
 # On the rendered corpus every method gains PSA by `relu`, the stored dictionary included. An entry that is once silent is
 # out of the search, so activity gathers on few entries. Much of what looks like the merit of searched dictionaries is
-# therefore the merit of this rule. NMF pays for it. In the `laptop` profile its relative error about doubles: what is left of its entries
-# explains $\mathbf{X}$ badly.
+# therefore the merit of this rule. NMF pays for it. In the `laptop` profile its relative error about doubles: the entries that are
+# left explain $\mathbf{X}$ badly.
 #
 # Which dictionary is better has to be asked under *one* rule. The lines above do that, with intervals over chords, for one seed and
 # one piano. Under `relu` the difference had the other sign on the training piano of the choice, in the `laptop` profile. So it is
@@ -473,148 +357,146 @@ for rule in ("projection", "relu"):
 # %% [markdown]
 # ## What it costs
 #
-# The number of learnt or stored numbers, and the time of the search. NMF's training is storing; the flows have to be
+# The cost is how many numbers are learnt or stored, and the time of the search. NMF's training is storing; the flows have to be
 # trained once.
 
 # %%
-first = rows[rows.instrument == close].drop_duplicates("method").set_index("method")
-for method in METHODS:
-    print(f"{NAMES[method]}: {first.parameters[method] / 1e6:.1f} million numbers")
+first = rows[rows.instrument == close].drop_duplicates("method")
+for row in first.itertuples():
+    print(f"{NAMES[row.method]}: {row.parameters / 1e6:.1f} million numbers")
 
 # %% tags=["nbval-ignore-output"]
-for method in METHODS:
-    row = first.loc[method]
-    each = 1000 * row.seconds / row.iterations
-    print(
-        f"{NAMES[method]}: {row.seconds:.0f} s, {each:.0f} ms an iteration, on {row.device}"
-    )
-for kind in ("note_flows", "conditional_flow"):
+for _, row in first.iterrows():
+    print(f"{NAMES[row.method]}: {row.seconds:.0f} s, {reports.pace(row)}")
+for kind in dict.fromkeys(method.flow for method in METHODS.values() if method.flow):
     trained = workspace.flow(kind)
-    print(
-        f"training {kind}: {trained.seconds:.0f} s, {len(trained.history['training'])} epochs"
-    )
+    epochs = len(trained.history["training"])
+    print(f"training {kind}: {trained.seconds:.0f} s, {epochs} epochs")
 
 # %% [markdown]
 # The rows of the tables, faithful and chosen, are also in a file, `comparison.csv`, beside the other results.
 
 # %%
-everything = pd.concat([rows, pd.DataFrame(tuned_rows)]).drop_duplicates(
-    ["method", "instrument", "seed", "positivity", "likelihood_weight", "start"]
-)
-everything.to_csv(Path(work_dir) / "comparison.csv", index=False)
+distinct = ["method", "instrument", "seed", *SEARCHES[0]]
+everything = pd.concat([rows, tuned_rows]).drop_duplicates(distinct)
+everything.to_csv(workspace.folder / "comparison.csv", index=False)
 print(f"comparison.csv: {len(everything)} rows, {everything.shape[1]} columns")
 
 # %% [markdown]
 # ## At the paper's size
 #
-# The profile `paper` holds the configuration of the paper: all bins, all training frames, flows of 16 and 32 steps, up to
-# 2500 epochs, 1000 iterations. `paper-short` is the same with every third training frame, fewer epochs, noise on the training
-# frames as in `laptop`, and 24 chords. It was run once, on a GPU, and what came out is kept in the folder `results`. There the training of the conditional flow
-# was killed after its first checkpoint, and went on from it.
+# **What was run.** The profile `paper` holds the configuration of the paper: all bins, all training frames, flows of 16 and 32 steps,
+# up to 2500 epochs, 1000 iterations. A smaller one, `paper-short`, was run once, with one seed, on a GPU. It has every third training
+# frame, fewer epochs, noise on the training frames as in `laptop`, and 24 chords; all else is as in `paper`. Its results are kept in
+# the folder `results`.
 #
-# The losses of its two trainings, in nats a frame. Validation lies lower, since noise is added to training frames only. Towards the end, note flows
-# that no longer improve leave the mean:
-
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Training at the paper's size. Left: the note flows, mean over those that still train. Right: the conditional flow.", "name": "fig-paper-training"}, "image": {"alt": "Two panels with losses that fall over epochs. The note flows level off after about a hundred epochs; the conditional flow's loss is still falling at the end."}}
-RESULTS = PROFILES.parent / "results"
-curves = pd.read_csv(RESULTS / "training-paper-short.csv")
-figure, axes = plt.subplots(1, 2, figsize=(9, 3))
-for ax, flow in zip(axes, ("note_flows", "conditional_flow"), strict=True):
-    curve = curves[curves.flow == flow]
-    sides = {side: curve[[side]] for side in ("training", "validation")}
-    plots.training_history(ax, sides)
-    lowest = curve.validation.min()
-    ax.set(title=flow.replace("_", " "), ylim=(1.05 * lowest, -0.2 * lowest))
-plt.show()
-
-# %% [markdown]
-# And the rows, for the held-out piano from near and from far. *Start* is where the activations start, *its* the iterations that were done, *AP* is the average
-# precision, and *error* the relative error:
+# **What came out.** These are its rows, for the held-out piano from near and from far. *Start* is where the activations start, *its*
+# counts the iterations that were done, *AP* is the average precision, and *error* the relative error:
 
 # %% tags=["hide-input"]
-at_paper_size = pd.read_csv(RESULTS / "comparison-paper-short.csv").fillna({"start": ""})
-at_paper_size["method"] = at_paper_size["method"].replace(NAMES)
-is_mixed = at_paper_size.device.str.endswith("mixed precision")
-at_paper_size["precision"] = np.where(is_mixed, "mixed", "single")
-columns = ["psa", "average_precision", "sparsity", "relative_error", "seconds"]
-short = {"psa": "PSA", "average_precision": "AP", "relative_error": "error"}
-by = ["method", "instrument", "start", "precision"]
-whole = at_paper_size.set_index(by)[["iterations", *columns]]
-whole.rename(columns=short | {"iterations": "its"}).round(3)
+run = pages.kept("comparison-paper-short.csv")
+is_mixed = run.device.str.endswith("mixed precision")
+run["precision"] = np.where(is_mixed, "mixed", "single")
+whole = run.set_index(["method", "instrument", "start", "precision"])
+SHORT = {
+    "iterations": "its",
+    "psa": "PSA",
+    "average_precision": "AP",
+    "relative_error": "error",
+}
+whole[["iterations", *SHOWN, "seconds"]].rename(columns=SHORT).round(3)
 
 # %% [markdown]
-# One run, one seed: no more than a first look. DDS-3 has the highest PSA here too, and NMF the highest average precision. In PSA, DDS-2 is
-# above NMF from near and below it from far. Some searches of DDS-2 were ended early by the stopping rule. The conditional flow was still getting better.
+# One run with one seed is no more than a first look. DDS-3 has the highest PSA here too, and NMF the highest average precision. In PSA,
+# DDS-2 is above NMF from near and below it from far. The stopping rule ended some searches of DDS-2 early. The conditional flow was
+# still getting better when its training ended.
 #
-# DDS-1 fails from a random start. It hardly tells sounding notes from silent ones, and its error is the largest, so the search itself does not arrive. It
-# takes the released code's steps, and {doc}`04_dds1` shows how such a search comes to rest too early. From a fitted start it does not fail, but stays behind the
-# other methods. Is it the steps that make it fail, or the GPU? Note flows as wide and as deep as these were trained on two cores of a CPU, on all frames of the pianos of
-# `laptop`, for 80 epochs. With them 2 and 24 chords of the same piano were searched, from near:
+# **What failed, and why.** DDS-1 fails from a random start. It hardly tells sounding notes from silent ones, and its error is the
+# largest of all: the search does not arrive. The reason is its steps, which are the released code's. They are soon halved, and
+# then all of them together are too short to reach the activations that a mixture needs: the search comes to rest too early, as in
+# {doc}`04_dds1`. It is not the GPU: on a CPU the search fails in the same way. From a fitted start, where activations need not grow,
+# it does not fail, but stays behind the other methods. The next section has the evidence.
+#
+# ### Why DDS-1 fails
+#
+# Note flows as wide and as deep as those of `paper-short` were trained on two cores of a CPU, on all frames of the pianos of `laptop`,
+# for 80 epochs. With them 2 and 24 chords of the same piano were searched, from near:
 
 # %% tags=["hide-input"]
-on_cpu = pd.read_csv(RESULTS / "steps-laptop.csv").fillna({"start": ""})
-on_cpu["method"] = on_cpu["method"].replace(NAMES)
-steps = on_cpu["dds1.step_size"].fillna(on_cpu["dds2.step_size"])
+on_cpu = pages.kept("steps-laptop.csv")
+steps = on_cpu.filter(like=".step_size").bfill(axis=1).iloc[:, 0]
 on_cpu["first step"] = steps.map("{:g}".format).replace("nan", "")
-what = ["method", "chords", "first step", "start", "iterations"]
-on_cpu.set_index(what)[columns[:-1]].rename(columns=short).round(3)
+search = ["chords", "first step", "start"]
+table = on_cpu.set_index(["method", *search, "iterations"])[SHOWN]
+table.rename(columns=SHORT).round(3)
+
+# %% [markdown]
+# The worst search on the GPU and the worst on the CPU are both of DDS-1:
 
 # %%
-failed = {
-    "GPU": at_paper_size.loc[at_paper_size["relative_error"].idxmax()],
-    "CPU": on_cpu.loc[on_cpu["relative_error"].idxmax()],
-}
-for where, row in failed.items():
-    print(f"{where}: {row['method']}, {row['chords']} chords, ", end="")
-    print(f"{row['iterations']} iterations, ", end="")
-    print(f"relative error {row['relative_error']:.3f}, PSA {row['psa']:.3f}")
+for where, searches in {"GPU": run, "CPU": on_cpu}.items():
+    worst = searches.loc[searches.relative_error.idxmax()]
+    print(
+        f"{where}: {worst.method}, {worst.chords} chords, {worst.iterations} iterations,",
+        f"relative error {worst.relative_error:.3f}, PSA {worst.psa:.3f}",
+    )
 
 # %% [markdown]
-# The search on the CPU fails in the same way; it was given fewer iterations. Would more have helped? Here is how the steps of
-# DDS-1 went. *Above its lowest* is the share of the first 100 iterations in which the cost was above the lowest before it, and *halvings* counts those of the
-# steps in the same iterations. *All steps* is the sum of all steps. *At most* is what that sum could have come to in as many iterations as on the GPU,
-# since steps never grow:
+# The search on the CPU was given fewer iterations. Would more have helped? Here is how the steps of DDS-1 went:
+#
+# * *above its lowest*: the share of the first 100 iterations in which the cost was above the lowest before it;
+# * *halvings*: how often steps were halved in the same iterations;
+# * *all steps*: the sum of all steps;
+# * *at most*: what that sum could have come to in as many iterations as on the GPU, since steps never grow.
 
 # %% tags=["hide-input"]
-histories = pd.read_csv(RESULTS / "steps-histories.csv")
-given = load_profile("paper").dds1.iterations
-ends = {
-    search: {
+ends = {}
+for which, history in pages.kept("steps-histories.csv").groupby(search, sort=False):
+    missing = run.iterations.max() - len(history)
+    ends[which] = {
         "above its lowest": (history.cost > history.cost.cummin())[:100].mean(),
         "halvings": (history.step.diff() < 0)[:100].sum(),
         "all steps": history.step.sum(),
-        "at most": history.step.sum() + (given - len(history)) * history.step.iloc[-1],
+        "at most": history.step.sum() + missing * history.step.iloc[-1],
     }
-    for search, history in histories.groupby(what[1:4], sort=False)
-}
-pd.DataFrame(ends).T.rename_axis(what[1:4]).map("{:.3g}".format)
+pd.DataFrame(ends).T.rename_axis(search).map("{:.3g}".format)
 
 # %% [markdown]
-# An activation grows by hardly more than all steps together. To explain a mixture it has to come near one ({doc}`04_dds1`). With the released
-# steps on 24 chords all steps could have come to a small part of that, so more iterations would not have helped. The cost is one norm over all frames, and with
-# more codes it is above its lowest more often. So it is for its steps that DDS-1 fails here, and no GPU is needed for that. From a fitted
-# start, where activations need not grow, the same steps do not fail, on the CPU as on the GPU. The larger steps of `laptop` do well on two chords only, in their few
-# iterations.
+# No: more iterations would not have helped. An activation grows by hardly more than all steps together, and to explain a mixture it
+# has to come near one ({doc}`04_dds1`). With the released steps on 24 chords all steps could have come to a small part of that.
+#
+# Why are steps halved so early? They are halved after more than ten iterations in a row above the lowest cost. The cost is one norm
+# over all frames, and with more codes it is above its lowest more often. So DDS-1 fails here for its steps, and it takes no GPU to see it. The larger steps of `laptop` do well on two
+# chords only, in their few iterations. From a fitted start the released steps do not fail, on the CPU as on the GPU.
+#
+# ### The two trainings
+#
+# These are the losses of the two trainings of `paper-short`, in nats a frame. Validation lies lower, since noise is added to training
+# frames only. Towards the end, note flows that no longer improve leave the mean. The training of the conditional flow was
+# killed after its first checkpoint, and went on from it.
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Training at the paper's size. Left: the note flows, mean over those that still train. Right: the conditional flow.", "name": "fig-paper-training"}, "image": {"alt": "Two panels with losses that fall over epochs. The note flows level off after about a hundred epochs; the conditional flow's loss is still falling at the end."}}
+curves = pages.kept("training-paper-short.csv")
+pages.losses(curves)
 
 # %% [markdown]
+# ### What rounding changes
+#
 # On a GPU products round their factors, and those of MLPs are in bfloat16 (*mixed precision*). One row of NMF and one of
-# DDS-2, with the same flow, were searched in single precision instead. What the rounding changes:
+# DDS-2 were also searched in single precision, with the same flow. Mixed minus single:
 
 # %%
-mixed, single = (
-    at_paper_size[side].set_index(by[:-1])[["iterations", *columns]]
-    for side in (is_mixed, ~is_mixed)
-)
-(mixed - single).dropna()[columns[:-1]].rename(columns=short).round(4)
+mixed, single = (whole[SHOWN].xs(side, level=-1) for side in ("mixed", "single"))
+(mixed - single).dropna().rename(columns=SHORT).round(4)
 
 # %% [markdown]
-# For NMF next to nothing. The two searches of DDS-2 part on the way: steps are halved, and a search ends, where one cost is above another, so a small
-# difference may become a large one. Which of the two is better, a single search of each does not tell; {doc}`speed` has more of them, on a CPU. Rounding also makes
+# For NMF that is next to nothing. The two searches of DDS-2 part on the way: steps are halved, and a search ends, where one cost is above another, so a small
+# difference may become a large one. One search of each does not tell which of the two is better; {doc}`speed` has more of them, on a CPU. Rounding also makes
 # an iteration faster:
 
 # %%
-times = [side["seconds"] / side["iterations"] for side in (single, mixed)]
-for (method, *_), faster in (times[0] / times[1]).dropna().items():
+pace = (whole.seconds / whole.iterations).unstack()
+for (method, *_), faster in (pace.single / pace.mixed).dropna().items():
     print(f"{method} in mixed precision: {faster:.1f} times as fast")
 
 # %% [markdown]
@@ -622,16 +504,13 @@ for (method, *_), faster in (times[0] / times[1]).dropna().items():
 # same seed and on the same frames, with all factors in TF32:
 
 # %%
-now, earlier = (
-    curve.validation.to_numpy()
-    for curve in (
-        curves[curves.flow == "conditional_flow"],
-        pd.read_csv(RESULTS / "training-tf32.csv"),
-    )
-)
+earlier = pages.kept("training-tf32.csv").validation.to_numpy()
+now = curves[curves.flow == "conditional_flow"].validation.to_numpy()
 apart = np.abs(now - earlier)
-print(f"after {len(now)} epochs {now[-1]:.1f} and {earlier[-1]:.1f} nats, ", end="")
-print(f"on the way {apart.mean():.1f} apart on average, {apart.max():.1f} at most")
+print(
+    f"after {len(now)} epochs {now[-1]:.1f} and {earlier[-1]:.1f} nats,",
+    f"on the way {apart.mean():.1f} apart on average, {apart.max():.1f} at most",
+)
 
 # %% [markdown]
 # It costs nothing that could be seen here.

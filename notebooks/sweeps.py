@@ -20,50 +20,49 @@
 # `dds3.components`. An empty cell leaves it to the profile. This is a grid:
 
 # %% tags=["parameters"]
-profile = "laptop"  # a name in profiles/ or the path of a .yaml file
+profile = "laptop"  # the name of a profile or the path of a .yaml file
 settings = {}  # single keys of the profile, such as {"evaluation.chords": 6}
 work_dir = "../work/laptop"  # where everything computed is kept
 maps_root = ""  # real MAPS in place of the rendered corpus
 device = "auto"  # CUDA where there is one, else the CPU
 
-# %%
-import json
+# %% tags=["hide-input"]
 import tempfile
 from itertools import product
 from pathlib import Path
 
-import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 
-from ddslib import counts, machine, plots
-from ddslib.config import PROFILES, load_profile
-from ddslib.experiment import METHODS, Workspace
-from ddslib.sweeps import attempt, collect, read_grid
+from ddslib.config import load_profile
+from ddslib.costs.growth import flow_users
+from ddslib.methods.registry import registered
+from ddslib.pages import plots, speed
+from ddslib.pages.chapter import open_chapter
+from ddslib.runs.grids import collect, read_grid
+from ddslib.runs.sweeps import attempt
 
-plots.use_style()
-GRID = """\
-method,chords,polyphony,nmf.iterations,dds3.components
-nmf,2,2,50,
-nmf,2,3,50,
-dds3,2,2,,4
-dds3,2,2,,2
+workspace = open_chapter(profile, settings, work_dir, maps_root, device)
+profile = workspace.profile
+STORED = next(name for name, method in registered().items() if not method.flow)
+DECODED = flow_users()["conditional_flow"].name
+
+# %% tags=["hide-input"]
+GRID = f"""\
+method,chords,polyphony,{STORED}.iterations,{DECODED}.components
+{STORED},2,2,50,
+{STORED},2,3,50,
+{DECODED},2,2,,4
+{DECODED},2,2,,2
 """
-folder = Path(tempfile.mkdtemp())
-(folder / "grid.csv").write_text(GRID)
+print(GRID)
 
-
-def workspace_with(changes):
-    """What `ddslib sweep` makes of a line's keys."""
-    few = {
-        "evaluation.rehearse": False,
-        "dds3.iterations": 20,
-    }  # so that this page is soon made
-    return Workspace(
-        load_profile(profile, settings | few | changes), work_dir, maps_root, device
-    )
-
-
-lines = read_grid(folder / "grid.csv", workspace_with)
+# %%
+path = Path(tempfile.mkdtemp()) / "grid.csv"
+path.write_text(GRID)
+# This page is soon made.
+FEW = {"evaluation.rehearse": False, f"{DECODED}.iterations": 20}
+lines = read_grid(path, lambda keys: workspace.changed(FEW | keys))
 for line in lines:
     print(line.number, line.run.experiment.method, line.cells)
 
@@ -82,8 +81,8 @@ for line in lines:
 failures = attempt([line.run for line in lines])
 table, missing = collect(lines)
 assert not failures and not missing
-columns = ["method", "polyphony", "components", "psa", "average_precision"]
-table[columns].round(3).astype({"components": "Int64"})
+shown = table[["method", "polyphony", "components", "psa", "average_precision"]]
+shown.round(3).astype({"components": "Int64"})
 
 # %% [markdown]
 # * **Nothing is made twice.** A row lies under the digest of all that it depends on. A run that was killed is run again, and makes
@@ -117,12 +116,14 @@ table[columns].round(3).astype({"components": "Int64"})
 
 # %%
 COMPONENTS = (5, 10, 20)
+METHODS = [method for method in registered().values() if method.published]
+SIZES, INTENSITIES = ("paper", "paper-512"), ("I32-96", "I60-68")
 cells = [
-    (size, polyphony, intensity, method, C)
+    (size, method, C)
     for size, polyphony, intensity, method in product(
-        ("paper", "paper-512"), range(2, 8), ("I32-96", "I60-68"), METHODS
+        SIZES, range(2, 8), INTENSITIES, METHODS
     )
-    for C in (COMPONENTS if method in ("dds2", "dds3") else [None])
+    for C in (COMPONENTS if method.has_components else [None])
 ]
 print(f"{len(cells)} rows")
 
@@ -132,83 +133,53 @@ print(f"{len(cells)} rows")
 # and how much training data there is, is taken from this profile's, in proportion.
 
 # %%
-workspace = Workspace(load_profile(profile, settings), work_dir, maps_root, device)
-one = workspace.experiment("nmf")
-T = round(50 * workspace.snippet(one).X.shape[1] / one.chords)
-thin = workspace.profile.training.thin
-M = thin * len(workspace.frames(without=one.instrument).values)
+one = workspace.experiment(STORED)
+T = round(50 * workspace.mixture(one).X.shape[1] / one.chords)
+M = profile.training.thin * len(workspace.frames(without=one.instrument).values)
 print(f"50 chords: about {T} frames; at least {M} frames of training data")
+measured = speed.read(speed.RESULTS / "bench-cuda.json")
+print(f"{measured.device}, 10¹² operations a second:")
+print({name: round(rate / 1e12) for name, rate in measured.rates.items()})
 
-
-def search_work(size, method, C):
-    """What a whole search has to do."""
-    setup = load_profile(size, {f"{method}.components": C} if C else {})
-    return getattr(setup, method).iterations * counts.iteration(setup, method, T, M)
-
-
-def training_work(size, kind):
-    """What all epochs have to do, if none is saved by stopping early."""
-    setup = load_profile(size)
-    return getattr(setup, kind).epochs * counts.epoch(setup, kind, M)
-
-
-measured = json.loads((PROFILES.parent / "results" / "bench-cuda.json").read_text())
-rate = machine.rates(measured, "paper")
-TRAININGS = {"note_flows": "RealNVP", "conditional_flow": "Glow"}
-print(f"{measured['device']}, 10¹² operations a second:")
-print({name: round(reached / 1e12) for name, reached in rate.items()})
-rows = pd.DataFrame(
-    [
-        (
-            method,
-            search_work(size, method, C).operations / rate[plots.METHOD_NAMES[method]],
-        )
-        for size, _, _, method, C in cells
-    ],
-    columns=["method", "seconds"],
-)
-# A row for F needs a search on the validation piano too.
-searching = 2 * rows.seconds.sum()
-trainings = [
-    training_work(size, kind).operations / rate[name]
-    for size in ("paper", "paper-512")
-    for kind, name in TRAININGS.items()
-    for _ in range(2)  # with all pianos, and without the validation piano's family
-]
-print(
-    rows.groupby("method", sort=False)
-    .seconds.agg(["count", "mean", "sum"])
-    .round(1)
-    .to_string()
-)
-print(f"training the flows: {sum(trainings) / 3600:.1f} h, ", end="")
-print(f"the longest {max(trainings) / 3600:.1f} h")
 
 # %%
-estimates = {}
-for gpus in (1, 8, 64):
-    train = max(sum(trainings) / gpus, max(trainings))
-    search = max(searching / gpus, rows.seconds.max())
-    estimates[gpus] = {"training, h": train / 3600, "searches, h": search / 3600}
-estimates = pd.DataFrame(estimates).T.rename_axis("GPUs")
+def search_seconds(size, method, C):
+    """Of a whole search."""
+    paper = load_profile(size, {f"{method.name}.components": C} if C else {})
+    work = speed.search_work(paper, method, T, M)
+    return work.operations / measured.rates[method.label]
+
+
+searches = pd.DataFrame(
+    {"method": cell[1].label, "seconds": search_seconds(*cell)} for cell in cells
+)
+# Each flow is trained with all pianos, and without the validation piano's family.
+trainings = 2 * [
+    speed.training_work(load_profile(size), kind, M).operations / measured.rates[name]
+    for size in SIZES
+    for kind, name in speed.TRAININGS.items()
+]
+print(
+    f"training the flows: {sum(trainings) / 3600:.1f} h, "
+    f"the longest {max(trainings) / 3600:.1f} h; the searches:"
+)
+searches.groupby("method", sort=False).seconds.agg(["count", "mean", "sum"]).round(1)
+
+# %%
+gpus = np.array([1, 8, 64])
+# A row for F needs a search on the validation piano, too.
+train = np.maximum(sum(trainings) / gpus, max(trainings))
+search = np.maximum(2 * searches.seconds.sum() / gpus, searches.seconds.max())
+estimates = pd.DataFrame({"training, h": train, "searches, h": search}, gpus) / 3600
 estimates["all, h"] = estimates.sum(axis=1)
+estimates.index.name = "GPUs"
 estimates.round(1)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Estimated hours for the paper's whole grid against the number of GPUs.", "name": "fig-sweep-cost"}, "image": {"alt": "A stacked bar for 1, 8 and 64 GPUs: with one GPU training takes most of the time, with 64 the longest training is what is left."}}
-figure, ax = plt.subplots(figsize=(5, 3))
-places = range(len(estimates))
-ax.bar(places, estimates["training, h"], color=plots.RIGHT, label="training")
-ax.bar(
-    places,
-    estimates["searches, h"],
-    bottom=estimates["training, h"],
-    color=plots.INK,
-    label="searches",
-)
-ax.set_xticks(places, [str(gpus) for gpus in estimates.index])
-ax.set(xlabel="GPUs", ylabel="estimated time (h)")
-ax.legend(frameon=False)
-plt.show()
+style = {"color": [plots.RIGHT, plots.INK], "width": 0.8, "rot": 0}
+with plots.shown(5, 3) as ax:
+    stages = estimates.drop(columns="all, h").rename(columns=lambda name: name[:-3])
+    stages.plot.bar(stacked=True, ylabel="estimated time (h)", ax=ax, **style)
 
 # %% [markdown]
 # A flow is trained on one GPU, so the longest training sets a floor that more GPUs do not lower. The narrower flows of `paper-512`

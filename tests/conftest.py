@@ -1,13 +1,14 @@
 import math
 import os
+from dataclasses import replace
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side: threads of each would wait for the others'
 
 import pytest
 import torch
 
-from ddslib import training
 from ddslib.config import load_profile
+from ddslib.flows import checkpoint
 
 
 def pytest_collection_modifyitems(items):
@@ -26,7 +27,18 @@ def generator():
 
 
 @pytest.fixture
+def policy_with(monkeypatch):
+    """Change what a module is told of a device: the module, and fields of `Policy`."""
+
+    def change(module, **fields):
+        asked = module.policy
+        monkeypatch.setattr(module, "policy", lambda device: replace(asked(device), **fields))
+
+    return change
+
+
+@pytest.fixture
 def every_epoch_kept(monkeypatch):
     """A checkpoint after each epoch of a training."""
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
-    monkeypatch.setattr(training, "CHECKPOINT_SHARE", math.inf)
+    monkeypatch.setattr(checkpoint, "SECONDS", 0)
+    monkeypatch.setattr(checkpoint, "SHARE", math.inf)

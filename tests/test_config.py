@@ -1,6 +1,7 @@
 import pytest
 
 from ddslib.config import PROFILES, InputError, load_profile, parse_value
+from ddslib.runs.workspace import Workspace
 
 
 def test_every_profile_loads():
@@ -24,7 +25,7 @@ def test_a_profile_extends_another_section_by_section(tmp_path):
     mine = load_profile(write(tmp_path, "extends: laptop\nfront_end: {bins: 100}\n"))
     laptop = load_profile("laptop")
     assert (mine.name, mine.front_end.bins, mine.front_end.hop) == ("mine", 100, laptop.front_end.hop)
-    assert mine.nmf == laptop.nmf
+    assert mine.methods == laptop.methods
 
 
 @pytest.mark.parametrize(
@@ -35,10 +36,9 @@ def test_a_profile_extends_another_section_by_section(tmp_path):
         ("extends: laptop\nfront_end: {bins: '100'}", r"front_end\.bins: .*integer"),
         ("extends: laptop\nfront_end: {bins: 1025}", "bins is 1025, expected at most n_fft / 2 = 1024"),
         ("extends: laptop\ntraining: {styles: [NO]}", r"training\.styles\.0: .*False"),
-        ("extends: laptop\nnmf: {step_size: -1.0}", r"nmf\.step_size: .*greater than 0"),
         ("extends: laptop\npitches: {lowest: 70, highest: 60}", "lowest is 70, above highest"),
         ("extends: laptop\ncomplexity: {doublings: 6}", "N grows to 256, expected fewer than K = 128"),
-        ("extends: laptop\nspectrum: {}", "spectrum: .*[Uu]nexpected"),
+        ("extends: laptop\nspectrum: 3", "spectrum: .*[Uu]nexpected"),
         ("seed: 0", r"front_end: .*(required|missing)"),
         ("- a list", "expected a mapping"),
         ("a: [", "not readable as YAML"),
@@ -50,9 +50,33 @@ def test_bad_profiles_are_errors_that_name_file_and_key(tmp_path, text, message)
         load_profile(write(tmp_path, text))
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("extends: laptop\nnmf: {step_size: -1.0}", r"mine\.yaml: nmf\.step_size: .*greater than 0"),
+        ("extends: laptop\nnmf: {start: random}", r"mine\.yaml: nmf\.start: .*[Uu]nexpected"),
+        ("extends: laptop\nspectrum: {}", r"mine\.yaml: no section or method 'spectrum'; expected one of nmf, dds1"),
+    ],
+)
+def test_a_workspace_checks_what_a_profile_says_of_methods(tmp_path, text, message):
+    with pytest.raises(InputError, match=message):
+        Workspace(load_profile(write(tmp_path, text)), tmp_path)
+
+
+def test_a_profile_is_changed_by_dotted_names(smoke):
+    changed = smoke.changed({"dds3.components": 3, "seed": 4, "pitches.highest": 70})
+    assert (changed.methods["dds3"]["components"], changed.seed, changed.pitches.highest) == (3, 4, 70)
+    assert (
+        changed.changed({"dds3.components": smoke.methods["dds3"]["components"], "seed": 0, "pitches.highest": 71})
+        == smoke
+    )
+    with pytest.raises(InputError, match=r"smoke\.yaml: pitches\.top: .*[Uu]nexpected"):
+        smoke.changed({"pitches.top": 3})
+
+
 def test_single_keys_are_overridden_by_their_dotted_name():
     assert load_profile("smoke", {"evaluation.polyphony": 3}).evaluation.polyphony == 3
-    with pytest.raises(InputError, match=r"no key 'evaluation\.poly'"):
+    with pytest.raises(InputError, match=r"smoke\.yaml: evaluation\.poly: .*[Uu]nexpected"):
         load_profile("smoke", {"evaluation.poly": 3})
     with pytest.raises(InputError, match=r"evaluation\.polyphony"):
         load_profile("smoke", {"evaluation.polyphony": "3"})

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from ddslib import corpus, maps
 from ddslib.config import InputError, Pitches, Rendering
+from ddslib.recordings import corpus, maps, notes, pianos
+from ddslib.recordings.audio import read_audio
+from ddslib.recordings.scores import scores
+from ddslib.recordings.sound import render_note
 
 PITCHES = Pitches(60, 62)
 SMALL = Rendering(
@@ -53,7 +56,7 @@ def test_rendering_is_bit_identical(root, tmp_path):
 
 
 def test_rendering_does_not_depend_on_the_order(root, tmp_path):
-    for score in reversed(list(corpus.scores(tmp_path, SMALL, PITCHES))):
+    for score in reversed(list(scores(tmp_path, SMALL, PITCHES))):
         corpus.render_score(score)
     assert hashes(tmp_path).keys() == hashes(root).keys() - {"rendering.json"}
     assert_same_up_to_rounding(tmp_path, root)
@@ -71,16 +74,16 @@ def test_the_corpus_has_maps_s_layout(root):
         header, *rows = recording.text.read_text().splitlines()
         assert header == "OnsetTime\tOffsetTime\tMidiPitch"
         assert len(rows) == (recording.polyphony or 1)
-        assert maps.disagreements(recording) == 0
-        text_offsets = [note.offset for note in maps.read_text(recording.text)]
-        midi_offsets = [note.offset for note in maps.read_notes(recording, "pedal")]
+        assert notes.disagreements(recording) == 0
+        text_offsets = [note.offset for note in notes.read_text(recording.text)]
+        midi_offsets = [note.offset for note in notes.read_notes(recording, "pedal")]
         assert text_offsets == pytest.approx(midi_offsets)
     assert {recording.sustain for recording in recordings} == {0, 1}
 
 
 def test_isolated_notes_have_maps_s_times(root):
     for recording in maps.find_recordings(root, set="ISOL", style="NO"):
-        (note,) = maps.read_notes(recording)
+        (note,) = notes.read_notes(recording)
         assert note.offset - note.onset == pytest.approx(2.0)
         assert note.velocity == {"P": 40, "F": 96}[recording.loudness]
         assert note.pitch == recording.pitch
@@ -90,8 +93,8 @@ def test_isolated_notes_have_maps_s_times(root):
 
 def test_sound_starts_at_its_onset_and_dies_after_its_offset(root):
     for recording in maps.find_recordings(root, set="ISOL", style="NO", loudness="F"):
-        (note,) = maps.read_notes(recording, "pedal")
-        audio = maps.read_audio(recording.path, 16000)
+        (note,) = notes.read_notes(recording, "pedal")
+        audio = read_audio(recording.path, 16000)
         before, during = audio[: int(note.onset * 16000)], audio[int(note.onset * 16000) : int(note.offset * 16000)]
         after = audio[int((note.offset + 1.2) * 16000) :]
         assert np.abs(before).max() < 0.003 < np.abs(during[:1600]).max()
@@ -101,10 +104,10 @@ def test_sound_starts_at_its_onset_and_dies_after_its_offset(root):
 def test_stems_sum_to_their_mixture(root):
     for recording in maps.find_recordings(root, set="RAND"):
         sources = corpus.stems(recording)
-        assert sorted(sources) == [note.pitch for note in maps.read_notes(recording)]
+        assert sorted(sources) == [note.pitch for note in notes.read_notes(recording)]
         mixture, _ = soundfile.read(recording.path)
         total = sum(soundfile.read(path)[0] for path in sources.values())
-        noise = 10 ** (corpus.PIANOS[recording.instrument].noise / 20)
+        noise = 10 ** (pianos.PIANOS[recording.instrument].noise / 20)
         assert np.sqrt(np.mean((mixture - total) ** 2)) == pytest.approx(noise, rel=0.05)
 
 
@@ -112,13 +115,13 @@ def test_close_and_ambient_record_the_same_performance(root):
     close = maps.find_recordings(root, instrument="MsGnStCl")
     ambient = maps.find_recordings(root, instrument="MsGnStAm")
     for one, other in zip(close, ambient, strict=True):
-        assert maps.read_notes(one) == maps.read_notes(other)
-        assert not np.array_equal(maps.read_audio(one.path, 16000), maps.read_audio(other.path, 16000))
+        assert notes.read_notes(one) == notes.read_notes(other)
+        assert not np.array_equal(read_audio(one.path, 16000), read_audio(other.path, 16000))
 
 
 def test_loud_notes_are_louder_and_brighter(root):
     def centroid_and_level(recording):
-        spectrum = np.abs(np.fft.rfft(maps.read_audio(recording.path, 16000)))
+        spectrum = np.abs(np.fft.rfft(read_audio(recording.path, 16000)))
         return (np.arange(len(spectrum)) * spectrum).sum() / spectrum.sum(), spectrum.sum()
 
     for code in SMALL.isol_instruments:
@@ -153,7 +156,7 @@ def test_a_failure_leaves_nothing_half_written_and_the_next_run_completes(root, 
             corpus.render_score(score)
             yield 1
 
-    monkeypatch.setattr(corpus, "_in_parallel", render_here)
+    monkeypatch.setattr(corpus, "_render_all", render_here)
     with monkeypatch.context() as patch:
         fail_at(patch, 27, error)  # among the chords, in the middle of their stems
         with pytest.raises(KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else OSError):
@@ -185,14 +188,14 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path):
 
 
 def test_a_missing_font_names_its_package_and_the_setting(tmp_path, monkeypatch):
-    monkeypatch.setattr(corpus, "FONT_FOLDERS", ())
-    monkeypatch.setenv(corpus.FONT_SETTING, str(tmp_path / "fonts"))
+    monkeypatch.setattr(pianos, "FONT_FOLDERS", ())
+    monkeypatch.setenv(pianos.FONT_SETTING, str(tmp_path / "fonts"))
     with pytest.raises(InputError, match=r"fonts; install the Debian package .*soundfont.* in DDSLIB_SOUNDFONTS"):
         corpus.render(tmp_path / "corpus", SMALL, PITCHES)
     assert not (tmp_path / "corpus").exists()
     (tmp_path / "fonts").mkdir()
     (tmp_path / "fonts" / "sf_GMbank.sf2").touch()
-    assert corpus.find_font("sf_GMbank.sf2") == tmp_path / "fonts" / "sf_GMbank.sf2"
+    assert pianos.find_font("sf_GMbank.sf2") == tmp_path / "fonts" / "sf_GMbank.sf2"
 
 
 def test_an_unknown_piano_is_an_error(tmp_path):
@@ -202,18 +205,18 @@ def test_an_unknown_piano_is_an_error(tmp_path):
 
 def test_seven_loud_notes_do_not_clip():
     loudest = Rendering(
-        isol_instruments=(), rand_instruments=tuple(corpus.PIANOS), styles=(), loudness=(), polyphonies=(7,),
+        isol_instruments=(), rand_instruments=tuple(pianos.PIANOS), styles=(), loudness=(), polyphonies=(7,),
         intensities=("I96-96",), chords=1,
     )  # fmt: skip
-    for score in corpus.scores(Path(), loudest, Pitches(36, 95)):
-        draw = np.random.default_rng(0)
-        sounds = [corpus._render_note(score.recording.instrument, score, note, draw) for note in score.notes]
+    for score in scores(Path(), loudest, Pitches(36, 95)):
+        generator = np.random.default_rng(0)
+        sounds = [render_note(score.recording.instrument, score, note, generator) for note in score.notes]
         assert 0.02 < np.abs(sum(sounds)).max() < 1
 
 
 def test_the_data_page_names_every_piano_and_font():
     page = (Path(__file__).parent.parent / "book" / "data.md").read_text()
-    for code, piano in corpus.PIANOS.items():
+    for code, piano in pianos.PIANOS.items():
         assert f"| `{code}` | {piano.font}, {piano.bank}/{piano.program} |" in page
-    for font, package in corpus.FONTS.items():
+    for font, package in pianos.FONTS.items():
         assert f"| {font} | `{package}` |" in page

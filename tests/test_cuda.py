@@ -10,14 +10,23 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ddslib import decomposition, training
-from ddslib.config import CodeFit, ConditionalFlowTraining, FlowTraining
-from ddslib.cuda import WARM_UP, Recorder, fits
-from ddslib.dictionaries import FrameDictionary, SampleDictionary, SharedDictionary
-from ddslib.flows import ConditionalGlow, RealNVP
-from ddslib.frames import Frames
-from ddslib.layers import AffineMap
-from ddslib.precision import tensor_cores
+from ddslib.config import ConditionalFlowTraining, FlowTraining
+from ddslib.flows import fused, steps, training
+from ddslib.flows.glow import ConditionalGlow
+from ddslib.flows.layers import AffineMap
+from ddslib.flows.realnvp import RealNVP
+from ddslib.machine import recording
+from ddslib.machine.device import Policy, policy
+from ddslib.machine.recording import WARM_UP, Recorder
+from ddslib.machine.rounding import SINGLE
+from ddslib.methods import dds1
+from ddslib.methods.dds1 import FrameDictionary
+from ddslib.search import activations, search
+from ddslib.search.decoded import SharedDictionary
+from ddslib.search.search import Search, decompose
+from ddslib.search.settings import CodeFit
+from ddslib.search.stored import SampleDictionary
+from ddslib.spectra.frames import Frames
 
 CPU = torch.device("cpu")
 FIT = CodeFit(
@@ -30,6 +39,8 @@ FIT = CodeFit(
     start="random",
 )
 N, K, T = 3, 16, 7
+GPU = torch.device("cuda")
+MIXED = policy(GPU).rounding("mixed")
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")
 
 
@@ -48,7 +59,7 @@ def samples():
 
 
 METHODS = {
-    "NMF": (samples, lambda stored: SampleDictionary(stored, torch.arange(12) % N, N, stored.device, resident=True)),
+    "NMF": (samples, lambda rows: SampleDictionary(rows, torch.arange(12) % N, N, rows.device, resident=True)),
     "DDS-1": (note_flows, lambda flow: FrameDictionary(flow, T, True, block=8, keep=2**30)),
     "DDS-1, decoded twice": (note_flows, lambda flow: FrameDictionary(flow, T, True, block=8, keep=0)),
     "DDS-2": (note_flows, lambda flow: SharedDictionary(flow, 2, log_determinant=True)),
@@ -93,20 +104,30 @@ def elsewhere(flow):
     return flow
 
 
+@pytest.fixture
+def meta_is_a_gpu(monkeypatch):
+    """But for CUDA itself."""
+    meta = replace(policy(GPU), device=torch.device("meta"), records=False)
+    for module in (activations, dds1, fused, recording, search):
+        monkeypatch.setattr(module, "policy", lambda device: meta)
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("device", ["cpu", "meta"])
-def test_an_iteration_can_be_recorded(method, device, mixture, monkeypatch):
+def test_an_iteration_can_be_recorded(method, device, mixture, monkeypatch, request):
     build, dictionary_of = METHODS[method]
     flow, X = build(), mixture.to(device)
     group = {"lr": torch.tensor(FIT.step_size, device=device)}
     adam = SimpleNamespace(step=lambda: None, param_groups=[group])  # its own steps are PyTorch's concern
-    monkeypatch.setattr(decomposition, "adam", lambda variables, step_size: adam)
-    dictionary = dictionary_of(elsewhere(flow) if device == "meta" else flow)
-    search = decomposition.Search(X, dictionary, FIT)
-    search._step()
-    search._iterations = 1  # past what is done but once
+    monkeypatch.setattr(Policy, "adam", lambda policy, variables, step_size: adam)
+    if device == "meta":
+        flow = elsewhere(flow)
+        request.getfixturevalue("meta_is_a_gpu")
+    running = Search(X, dictionary_of(flow), FIT)
+    running._step()
+    running._iterations = 1  # past what is done but once
     with Recordable(device):
-        search._step()
+        running._step()
 
 
 TRAINING = FlowTraining(
@@ -132,12 +153,12 @@ def frames():
 @each_training
 def test_a_training_step_can_be_recorded(recipe, frames):
     validation = np.arange(120) < 12
-    run = training._Run(recipe, training._Data(recipe, frames, validation, N, CPU), N, 0, CPU)
-    rows = run.data.epoch(run.active, recipe.batch, run.order)[0]
-    run._step(rows)  # what is done but once
-    x, sources = run.data.batch(rows)
+    trainer = training.Trainer(recipe, frames, validation, N, 0)
+    rows = trainer.batches()[0]
+    trainer.step(rows)  # what is done but once
+    x, sources = trainer._frames.read(rows)
     with Recordable("cpu"):
-        run._descend(x, sources, sources)
+        trainer.steps.descend(x, sources, sources)
 
 
 def test_what_cannot_be_recorded_is_seen():
@@ -157,18 +178,18 @@ def test_an_iteration_begins_with_the_tensors_that_the_last_one_left(method, pos
     """A recorded graph reads and writes the same memory every time."""
     build, dictionary_of = METHODS[method]
     dictionary = dictionary_of(build())
-    fit = CodeFit(**vars(FIT) | {"positivity": positivity})
-    search = decomposition.Search(mixture, dictionary, fit)
+    running = Search(mixture, dictionary, replace(FIT, positivity=positivity))
 
     def addresses():
-        state = search._optimisers[0].state[search._free]
+        own = running._activations
+        state = own.optimiser.state[own._free]
         moments = state["exp_avg"], state["exp_avg_sq"]
-        tensors = search._H, search._free, search._X_hat, search._codes, *moments
+        tensors = own.H, own._free, running._X_hat, running._codes, *moments
         return [tensor.data_ptr() for tensor in tensors if tensor is not None]
 
-    search.iterate()
+    running.iterate()
     before = addresses()
-    search.iterate()
+    running.iterate()
     assert addresses() == before
 
 
@@ -206,7 +227,7 @@ def test_on_a_gpu_work_is_recorded_once_after_a_warm_up_and_then_replayed(monkey
         log.append("work")
         return torch.mul(x, 2, out=kept)
 
-    recorder = Recorder(torch.device("cuda"), [generator])
+    recorder = Recorder(GPU, [generator])
     for call in range(WARM_UP + 2):
         given = torch.full((2,), float(call))
         assert recorder(doubled, given) is kept
@@ -217,10 +238,10 @@ def test_on_a_gpu_work_is_recorded_once_after_a_warm_up_and_then_replayed(monkey
 
 
 def test_nothing_moves_to_a_cpu_whole(monkeypatch):
-    assert not fits(1, CPU)
+    assert not policy(CPU).fits(1)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 2000))
-    assert fits(499, torch.device("cuda"))
-    assert not fits(500, torch.device("cuda"))
+    assert policy(GPU).fits(499)
+    assert not policy(GPU).fits(500)
 
 
 @needs_cuda
@@ -229,10 +250,10 @@ def test_a_recorded_search_is_the_search_that_is_recorded(method, mixture, monke
     build, dictionary_of = METHODS[method]
     X, found = mixture.cuda(), []
     for recorder in (Recorder, lambda device: lambda work: work()):
-        monkeypatch.setattr(decomposition, "Recorder", recorder)
+        monkeypatch.setattr(search, "Recorder", recorder)
         dictionary = dictionary_of(build().cuda())
         draws = torch.Generator("cuda").manual_seed(2)
-        found.append(decomposition.decompose(X, dictionary, FIT, generator=draws))
+        found.append(decompose(X, dictionary, FIT, generator=draws))
     assert found[0].cost.numpy() == pytest.approx(found[1].cost.numpy(), rel=1e-4)
     assert torch.allclose(found[0].A, found[1].A, rtol=1e-3, atol=1e-5)
 
@@ -258,7 +279,7 @@ def test_a_search_on_a_gpu_goes_where_one_on_a_cpu_goes(method):
     X = torch.rand(bins, frames, generator=draws)
     for device in ("cpu", "cuda"):
         dictionary = dictionary_of(build().to(device))
-        found.append(decomposition.decompose(X.to(device), dictionary, FIT, H.to(device)))
+        found.append(decompose(X.to(device), dictionary, FIT, H.to(device)))
     on_cpu, on_gpu = found
     assert on_gpu.cost.numpy() == pytest.approx(on_cpu.cost.numpy(), rel=1e-3)
     assert torch.allclose(on_gpu.A.cpu(), on_cpu.A, rtol=1e-2, atol=1e-3)
@@ -269,7 +290,7 @@ def test_a_search_on_a_gpu_goes_where_one_on_a_cpu_goes(method):
 def test_a_recorded_training_is_the_training_that_is_recorded(recipe, frames, monkeypatch):
     validation, found = np.arange(120) < 12, []
     for recorder in (Recorder, lambda device, generators: lambda work, *arguments: work(*arguments)):
-        monkeypatch.setattr(training, "Recorder", recorder)
+        monkeypatch.setattr(steps, "Recorder", recorder)
         found.append(training.train(recipe, frames, validation, N, 0, "cuda"))
     for name, values in found[0].history.items():
         assert torch.allclose(values.cpu(), found[1].history[name].cpu(), rtol=1e-4), name
@@ -291,7 +312,8 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_been(recipe, frames, 
 def test_a_training_with_rounded_factors_goes_where_one_without_goes(recipe, frames):
     validation = np.arange(120) < 12
     exact, rounded = (
-        training.train(recipe, frames, validation, N, 0, "cuda", mixed=mixed).history for mixed in (False, True)
+        training.train(recipe, frames, validation, N, 0, "cuda", rounding=rounding).history
+        for rounding in (SINGLE, MIXED)
     )
     for name, values in exact.items():
         assert torch.allclose(values.cpu(), rounded[name].cpu(), rtol=0.05, atol=0.5), name
@@ -302,10 +324,9 @@ def test_a_training_with_rounded_factors_goes_where_one_without_goes(recipe, fra
 def test_mixed_precision_finds_nearly_the_same(method, mixture):
     build, dictionary_of = METHODS[method]
     found = []
-    for mixed in (False, True):
+    for rounding in (SINGLE, MIXED):
         flow, draws = build().cuda(), torch.Generator("cuda").manual_seed(2)
-        rounds = mixed and method != "NMF"
-        dictionary = dictionary_of(flow.to_mixed_precision() if rounds else flow)
-        with tensor_cores(mixed):
-            found.append(decomposition.decompose(mixture.cuda(), dictionary, FIT, generator=draws))
+        dictionary = dictionary_of(flow if method == "NMF" else flow.freeze(rounding))
+        with rounding.applied():
+            found.append(decompose(mixture.cuda(), dictionary, FIT, generator=draws))
     assert found[1].cost.numpy() == pytest.approx(found[0].cost.numpy(), rel=0.02)

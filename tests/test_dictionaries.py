@@ -5,8 +5,13 @@ import pytest
 import torch
 from memory import needs_linux, printed_by, sparse_file
 
-from ddslib.dictionaries import FrameDictionary, SampleDictionary, SharedDictionary
-from ddslib.flows import ConditionalGlow, RealNVP
+from ddslib.flows.glow import ConditionalGlow
+from ddslib.flows.realnvp import RealNVP
+from ddslib.methods.dds1 import FrameDictionary
+from ddslib.search.decoded import SharedDictionary
+from ddslib.search.search import decompose
+from ddslib.search.settings import Fit
+from ddslib.search.stored import SampleDictionary
 
 
 @pytest.fixture
@@ -20,9 +25,8 @@ def sources():
 
 
 @pytest.fixture(params=[50, 7], ids=["whole", "in blocks"])
-def dictionary(request, samples, sources, monkeypatch):
-    monkeypatch.setattr(SampleDictionary, "BLOCK", request.param)
-    return SampleDictionary(samples, sources, 5)
+def dictionary(request, samples, sources):
+    return SampleDictionary(samples, sources, 5, block=request.param)
 
 
 def test_factors_may_be_rounded(samples, sources, generator):
@@ -77,9 +81,9 @@ def test_every_sample_needs_a_source(samples):
 STREAMED = """
     import sys
     import numpy as np, torch
-    from ddslib.config import Fit
-    from ddslib.decomposition import decompose
-    from ddslib.dictionaries import SampleDictionary
+    from ddslib.search.search import decompose
+    from ddslib.search.settings import Fit
+    from ddslib.search.stored import SampleDictionary
     from memory import mebibytes
 
     M, K, T = 600_000, 256, 4
@@ -110,10 +114,7 @@ def test_six_hundred_thousand_entries_are_streamed_in_bounded_memory(tmp_path):
     assert used < dictionary / 6
 
 
-def test_a_memory_mapped_dictionary_gives_what_one_in_memory_gives(tmp_path, generator, monkeypatch):
-    from ddslib.config import Fit
-    from ddslib.decomposition import decompose
-
+def test_a_memory_mapped_dictionary_gives_what_one_in_memory_gives(tmp_path, generator):
     samples = torch.rand(5000, 32, generator=generator).numpy()
     samples.tofile(tmp_path / "samples.f32")
     mapped = np.memmap(tmp_path / "samples.f32", np.float32, mode="c", shape=samples.shape)
@@ -121,8 +122,7 @@ def test_a_memory_mapped_dictionary_gives_what_one_in_memory_gives(tmp_path, gen
     X = torch.rand(32, 6, generator=generator)
     fit = Fit(50, 0.01, "projection", 0.0, 0.0)
     whole = decompose(X, SampleDictionary(samples, sources, 10, resident=True), fit)
-    monkeypatch.setattr(SampleDictionary, "BLOCK", 617)
-    streamed = decompose(X, SampleDictionary(mapped, sources, 10), fit)
+    streamed = decompose(X, SampleDictionary(mapped, sources, 10, block=617), fit)
     assert torch.allclose(streamed.cost, whole.cost, rtol=1e-4)
     assert torch.allclose(streamed.A, whole.A, atol=1e-3 * float(whole.A.max()))
 

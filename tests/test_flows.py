@@ -9,13 +9,16 @@ from safetensors.torch import save_file
 from torch import nn
 from zuko import transforms
 
-from ddslib import flows
 from ddslib.config import InputError
-from ddslib.flows import ConditionalGlow, RealNVP
-from ddslib.fused import LEAKY_RELU, SELU
-from ddslib.layers import FLOOR, ActNorm, Coupling, LUMixing, Permutation
+from ddslib.flows import files
+from ddslib.flows.fused import LEAKY_RELU, SELU
+from ddslib.flows.glow import ConditionalGlow
+from ddslib.flows.layers import FLOOR, ActNorm, Coupling, LUMixing, Permutation
+from ddslib.flows.realnvp import RealNVP
+from ddslib.machine.rounding import Rounding
 
 N, B = 3, 5
+MIXED = Rounding(networks=torch.bfloat16, others=torch.bfloat16)
 BUILDERS = {
     "permutation": Permutation,
     "ActNorm": lambda dimensions, generator: ActNorm(dimensions),
@@ -113,7 +116,7 @@ def test_a_stack_computes_what_its_flows_compute_one_by_one(generator):
     x = batch(stack, generator)
     stack.log_prob(x).sum().backward()
     for n in range(N):
-        one, own = stack.take([n]), x[n : n + 1]
+        one, own = stack.select([n]), x[n : n + 1]
         assert one.n_sources == 1
         assert torch.allclose(one(own)[0], stack(x)[0][n], atol=1e-12)
         assert torch.allclose(one(own)[1], stack(x)[1][n], atol=1e-12)
@@ -124,13 +127,13 @@ def test_a_stack_computes_what_its_flows_compute_one_by_one(generator):
             assert torch.allclose(ours.grad[0], whole.grad[n], atol=1e-10)
 
 
-def test_flows_are_taken_from_a_stack_in_the_order_asked_for_and_with_weights_of_their_own(generator):
+def test_flows_are_selected_from_a_stack_in_the_order_asked_for_and_with_weights_of_their_own(generator):
     stack = note_flows(generator)
     x, before = batch(stack, generator), deepcopy(stack.state_dict())
-    taken = stack.take(torch.tensor([2, 0]))
-    assert torch.allclose(taken.log_prob(x[[2, 0]]), stack.log_prob(x)[[2, 0]], atol=1e-12)
+    selected = stack.select(torch.tensor([2, 0]))
+    assert torch.allclose(selected.log_prob(x[[2, 0]]), stack.log_prob(x)[[2, 0]], atol=1e-12)
     with torch.no_grad():
-        for parameter in taken.parameters():
+        for parameter in selected.parameters():
             parameter.zero_()
     assert all(torch.equal(value, before[name]) for name, value in stack.state_dict().items())
 
@@ -148,8 +151,7 @@ def test_gradient_reaches_every_weight_of_an_untrained_flow(flow, generator):
     flow.double()
     negative_log_likelihood(flow, 2 * batch(flow, generator, 50) + 1).sum().backward()
     for name, parameter in flow.named_parameters():
-        of_each_unit = parameter.grad if isinstance(flow, RealNVP) else parameter.grad[None]
-        assert of_each_unit.flatten(1).abs().amax(dim=1).min() > 1e-8, name
+        assert flow.by_unit(parameter.grad).abs().amax(dim=1).min() > 1e-8, name
 
 
 @each_flow
@@ -198,7 +200,7 @@ def test_a_flow_in_mixed_precision_computes_nearly_the_same_with_codes_and_spect
 ):
     flow = build(generator).float().freeze()
     codes = normal(generator, flow.n_sources, 50, flow.code_dimensions).float().requires_grad_()
-    mixed = deepcopy(flow).to_mixed_precision()
+    mixed = deepcopy(flow).freeze(MIXED)
 
     def outcomes(flow):
         spectra = flow.decode(codes)
@@ -215,7 +217,7 @@ def test_a_flow_in_mixed_precision_computes_nearly_the_same_with_codes_and_spect
 def test_rounded_factors_change_what_weights_learn_by_little_and_leave_the_weights_alone(build, generator):
     flow = build(generator).float()
     x = batch(flow, generator).float()
-    rounded = deepcopy(flow).round_factors()
+    rounded = deepcopy(flow).round_factors(MIXED)
 
     def gradients(flow):
         return torch.autograd.grad(negative_log_likelihood(flow, x).sum(), list(flow.parameters()))
@@ -297,8 +299,8 @@ def test_a_saved_flow_is_read_back_with_its_history_and_provenance(build, genera
     x = batch(flow, generator).float()
     history = {"training": torch.rand(4, 2, generator=generator), "validation": torch.full((4, 2), torch.nan)}
     provenance = {"frames": "0123456789ab", "recipe": {"steps": 3}}
-    flows.save(flow, tmp_path / "flow.safetensors", history, provenance)
-    loaded, curves, origin = flows.load(tmp_path / "flow.safetensors")
+    files.save(flow, tmp_path / "flow.safetensors", history, provenance)
+    loaded, curves, origin = files.load(tmp_path / "flow.safetensors")
     assert type(loaded) is type(flow)
     assert torch.equal(loaded(x)[0], flow(x)[0])
     assert torch.equal(negative_log_likelihood(loaded, x), negative_log_likelihood(flow, x))
@@ -312,8 +314,8 @@ def test_a_saved_flow_is_read_back_with_its_history_and_provenance(build, genera
 def test_actnorm_stays_initialised_when_its_flow_is_saved_and_loaded(generator, tmp_path):
     untouched = ConditionalGlow(2, 6, 3, [8, 8], 10.0, generator)
     for flow, initialised in ((untouched, False), (glow(generator), True)):
-        flows.save(flow, tmp_path / "flow.safetensors", {}, {})
-        loaded, _, _ = flows.load(tmp_path / "flow.safetensors")
+        files.save(flow, tmp_path / "flow.safetensors", {}, {})
+        loaded, _, _ = files.load(tmp_path / "flow.safetensors")
         assert [bool(layer.initialised) for layer in loaded.layers[::3]] == [initialised] * 3
 
 
@@ -321,7 +323,7 @@ def test_a_text_file_is_no_flow(tmp_path):
     path = tmp_path / "flow.safetensors"
     path.write_text("These are not the weights you are looking for.")
     with pytest.raises(InputError, match=rf"{path}: expected a flow written by ddslib"):
-        flows.load(path)
+        files.load(path)
 
 
 @pytest.mark.parametrize("metadata", [None, {"description": '{"flow": "Planar", "arguments": {}}'}])
@@ -329,15 +331,15 @@ def test_other_tensors_are_no_flow(metadata, tmp_path):
     path = tmp_path / "flow.safetensors"
     save_file({"flow.weight": torch.zeros(3)}, path, metadata)
     with pytest.raises(InputError, match=rf"{path}: expected a flow written by ddslib"):
-        flows.load(path)
+        files.load(path)
 
 
 def test_half_a_file_is_no_flow(generator, tmp_path):
     path = tmp_path / "flow.safetensors"
-    flows.save(glow(generator), path, {}, {})
+    files.save(glow(generator), path, {}, {})
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(InputError, match=rf"{path}: expected a flow written by ddslib"):
-        flows.load(path)
+        files.load(path)
 
 
 def spoil(flow, name="layers.1.mlp.weights.0", value=math.nan):
@@ -347,9 +349,9 @@ def spoil(flow, name="layers.1.mlp.weights.0", value=math.nan):
 
 
 def test_a_saved_weight_that_is_not_finite_is_named(generator, tmp_path):
-    flows.save(spoil(note_flows(generator)), tmp_path / "flow.safetensors", {}, {})
+    files.save(spoil(note_flows(generator)), tmp_path / "flow.safetensors", {}, {})
     with pytest.raises(InputError, match=r"RealNVP: weights layers\.1\.mlp\.weights\.0 are not finite"):
-        flows.load(tmp_path / "flow.safetensors")
+        files.load(tmp_path / "flow.safetensors")
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -398,7 +400,7 @@ def check_density(log_prob, samples):
 def test_the_density_of_every_note_flow_integrates_to_one_and_samples_follow_it(n, generator):
     stack = trained(RealNVP(2, 2, 4, [8, 8], generator), generator, normal(generator, 2, B, 2), size=0.15)
     samples = stack.sample(4000, generator).detach()
-    note = stack.take([n])
+    note = stack.select([n])
     check_density(lambda x: note.log_prob(x[None])[0], samples[n])
 
 
@@ -571,8 +573,8 @@ def test_the_conditional_flow_is_the_one_that_zuko_makes_of_its_weights(dimensio
 def test_a_frozen_flow_is_saved_and_loaded_like_any_other(tmp_path, generator):
     flow = ConditionalGlow(2, 6, 2, [8], 10.0, generator)
     flow(torch.randn(20, 6, generator=generator))
-    flows.save(flow.freeze(), tmp_path / "flow.safetensors", {}, {})
-    loaded, _, _ = flows.load(tmp_path / "flow.safetensors")
+    files.save(flow.freeze(), tmp_path / "flow.safetensors", {}, {})
+    loaded, _, _ = files.load(tmp_path / "flow.safetensors")
     z = torch.randn(3, 6, generator=generator)
     assert torch.allclose(loaded.inverse(z), flow.inverse(z), atol=1e-5)
 
@@ -580,7 +582,7 @@ def test_a_frozen_flow_is_saved_and_loaded_like_any_other(tmp_path, generator):
 def test_a_description_that_is_not_json_is_an_error_that_names_the_file(tmp_path):
     save_file({"x": torch.zeros(2)}, tmp_path / "other.safetensors", metadata={"description": "hello"})
     with pytest.raises(InputError, match=r"other\.safetensors: expected a flow"):
-        flows.load(tmp_path / "other.safetensors")
+        files.load(tmp_path / "other.safetensors")
 
 
 def test_an_infinite_log_determinant_is_an_error():

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from helpers import write_recording
 
-from ddslib import frames, maps, spectrogram
 from ddslib.config import InputError
+from ddslib.recordings import maps
+from ddslib.spectra import frames, labels
 
 PITCHES = (60, 61, 64, 71)
 
@@ -36,7 +37,7 @@ def test_frames_are_the_active_columns_sorted_by_pitch(prepare, root, smoke):
     assert (np.diff(store.sources) >= 0).all()
     assert set(store.sources + 60) == set(PITCHES)
     recording = maps.find_recordings(root, pitch=64, instrument="CODE0002")[0]
-    X, _ = spectrogram.labelled_spectrogram(recording, smoke.front_end, smoke.pitches)
+    X, _ = labels.labelled_spectrogram(recording, smoke.front_end, smoke.pitches)
     mine = store.recordings == store.names.index(recording.name)
     assert (store.sources[mine] == 4).all()
     assert np.array_equal(store.values[mine], X[:, 10:30].T.numpy())

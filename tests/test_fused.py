@@ -5,8 +5,8 @@ import torch
 from compiling import needs_compiler
 from torch.nn import functional
 
-from ddslib import fused
-from ddslib.fused import LEAKY_RELU, SELU, couple, lu_product, permute, uncouple
+from ddslib.flows import fused
+from ddslib.flows.fused import LEAKY_RELU, SELU, couple, lu_product, permute, uncouple
 
 ACTIVATIONS = {"SELU": (SELU, torch.selu), "LeakyReLU": (LEAKY_RELU, functional.leaky_relu)}
 PLACES = {"one flow": ((), 1024), "a stack": ((3,), 1024), "a stack in parts": ((3,), 4)}
@@ -20,10 +20,10 @@ def activation(request):
 
 
 @pytest.fixture(params=PLACES.values(), ids=PLACES)
-def coupling(request, generator, monkeypatch):
-    """x, a, b, weights and biases in double precision."""
+def coupling(request, generator, policy_with):
+    """x, a, b, and weights and biases, in double precision."""
     stack, at_a_time = request.param
-    monkeypatch.setattr(fused, "AT_A_TIME", at_a_time)
+    policy_with(fused, stack_batch=at_a_time)
 
     def normal(*shape):
         return torch.randn(*stack, *shape, dtype=torch.float64, generator=generator).requires_grad_()
@@ -31,10 +31,11 @@ def coupling(request, generator, monkeypatch):
     widths = [HALF, 5, 6, 2 * REST]
     weights = [normal(inputs, outputs) for inputs, outputs in pairwise(widths)]
     biases = [normal(1, outputs) for outputs in widths[1:]]
-    return normal(2, HALF + REST), normal(1, 1), normal(1, 1), weights, biases
+    return normal(2, HALF + REST), normal(1, 1), normal(1, 1), [*weights, *biases]
 
 
-def by_formula(x, a, b, weights, biases, activation):
+def by_formula(x, a, b, layers, activation):
+    weights, biases = layers[: len(layers) // 2], layers[len(layers) // 2 :]
     x1, x2 = x.split([HALF, REST], dim=-1)
     signal = x1
     for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
@@ -52,8 +53,8 @@ def test_a_coupling_is_its_formula(coupling, activation):
 
 def test_every_gradient_of_a_coupling_is_that_of_its_formula(coupling, activation, generator):
     ours, reference = activation
-    x, a, b, weights, biases = coupling
-    variables = [x, a, b, *weights, *biases]
+    x, a, b, layers = coupling
+    variables = [x, a, b, *layers]
     outputs = couple(*coupling, ours)
     into = [torch.randn(output.shape, dtype=torch.float64, generator=generator) for output in outputs]
     for which in ([0], [1], [0, 1]):  # of the image alone, of the log-determinant alone, of both
@@ -87,9 +88,9 @@ def test_single_precision_is_exact_to_rounding_where_the_scale_saturates(generat
         x, bias = torch.randn(1, 200, HALF + REST, generator=generator), torch.zeros(1, 1, 2 * REST)
         weights = size * torch.randn(1, HALF, 2 * REST, generator=generator)
         a, b = torch.full((1, 1, 1), 0.9), torch.full((1, 1, 1), -0.2)
-        y, log_det = couple(x, a, b, [weights], [bias], SELU)
+        y, log_det = couple(x, a, b, [weights, bias], SELU)
         double = [value.double() for value in (x, a, b, weights, bias)]
-        expected, expected_log_det = by_formula(*double[:3], double[3:4], double[4:], torch.selu)
+        expected, expected_log_det = by_formula(*double[:3], double[3:], torch.selu)
         assert torch.allclose(y.double(), expected, rtol=1e-5, atol=1e-5 * max(1, size))
         assert torch.allclose(log_det.double(), expected_log_det, rtol=1e-5, atol=2e-5)
 
@@ -108,15 +109,15 @@ def test_what_is_compiled_is_the_same_with_all_gradients(stack, generator, caplo
         return torch.randn(*stack, *shape, dtype=torch.float64, generator=generator).requires_grad_()
 
     x, a, b = normal(2, HALF + REST), normal(1, 1), normal(1, 1)
-    weights, biases = [normal(HALF, 5), normal(5, 2 * REST)], [normal(1, 5), normal(1, 2 * REST)]
-    variables = [x, a, b, *weights, *biases]
-    found, expected = (either(x, a, b, weights, biases, SELU) for either in (fused.compiled(couple), couple))
+    layers = [normal(HALF, 5), normal(5, 2 * REST), normal(1, 5), normal(1, 2 * REST)]
+    variables = [x, a, b, *layers]
+    found, expected = (either(x, a, b, layers, SELU) for either in (fused.compiled(couple), couple))
     for ours, theirs in zip(found, expected, strict=True):
         assert torch.allclose(ours, theirs, rtol=1e-12)
     losses = (y.square().sum() + log_det.sum() for y, log_det in (found, expected))
     for ours, theirs in zip(*(torch.autograd.grad(loss, variables) for loss in losses), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-11)
-    assert "ddslib.fused" not in {record.name for record in caplog.records}  # nothing went on without
+    assert fused.__name__ not in {record.name for record in caplog.records}  # nothing went on without
 
 
 def test_where_nothing_can_be_compiled_all_goes_on_without_and_says_so_once(monkeypatch, caplog):
@@ -127,14 +128,14 @@ def test_where_nothing_can_be_compiled_all_goes_on_without_and_says_so_once(monk
         return raising
 
     monkeypatch.setattr(torch, "compile", fails)
-    doubled = fused.Compiled(lambda x: 2 * x)
+    doubled = fused.compiled(lambda x: 2 * x)
     assert [doubled(3), doubled(4)] == [6, 8]
     assert [record.getMessage() for record in caplog.records] == ["going on without torch.compile: no compiler"]
 
 
 @pytest.mark.parametrize("strip", [2, 3, 128])
-def test_a_product_of_packed_triangles_and_its_gradients(generator, strip, monkeypatch):
-    monkeypatch.setattr(fused, "STRIP", strip)
+def test_a_product_of_packed_triangles_and_its_gradients(generator, strip, policy_with):
+    policy_with(fused, strip=strip)
     factors = torch.randn(5, 5, dtype=torch.float64, generator=generator, requires_grad=True)
     x = torch.randn(2, 3, 5, dtype=torch.float64, generator=generator, requires_grad=True)
     sign = torch.tensor([1.0, -1, 1, 1, -1], dtype=torch.float64)
@@ -145,10 +146,11 @@ def test_a_product_of_packed_triangles_and_its_gradients(generator, strip, monke
 
 
 @pytest.mark.parametrize(("at_a_time", "count"), [(4, 3), (8, 2), (100, 1)])
-def test_a_stack_goes_in_parts_that_cover_it(at_a_time, count, monkeypatch):
-    monkeypatch.setattr(fused, "AT_A_TIME", at_a_time)
+def test_a_stack_goes_in_parts_that_cover_it(at_a_time, count, policy_with):
+    policy_with(fused, stack_batch=at_a_time)
     x = torch.arange(3)[:, None, None].expand(3, 4, 7)
-    parts = [x[part] for part in fused._parts(x)]
+    parts = [part for (part,) in fused._pieces(x)]
     assert len(parts) == count
     assert torch.equal(torch.cat(parts), x)
-    assert fused._parts(x[0]) == [...]
+    ((whole,),) = fused._pieces(x[0])
+    assert torch.equal(whole, x[0])

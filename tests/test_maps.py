@@ -9,8 +9,9 @@ import pytest
 import soundfile
 from helpers import write_midi, write_recording, write_text, write_wav
 
-from ddslib import maps
 from ddslib.config import InputError
+from ddslib.recordings import maps, notes
+from ddslib.recordings.audio import read_audio
 
 EXAMPLES = {
     "MAPS_ISOL_NO_F_S0_M60_StbgTGd2": {
@@ -123,7 +124,7 @@ def recording_of(tmp_path, keys, pedal=()):
 
 
 def offsets(recording, rule):
-    return [round(note.offset, 4) for note in maps.read_notes(recording, rule)]
+    return [round(note.offset, 4) for note in notes.read_notes(recording, rule)]
 
 
 def test_the_pedal_holds_a_note_until_it_is_lifted(tmp_path):
@@ -152,7 +153,7 @@ def test_a_pedal_that_is_never_lifted_holds_to_the_end(tmp_path):
 def test_audio_of_any_rate_and_channels_is_read(tmp_path):
     for rate, channels in ((44100, 2), (48000, 1), (16000, 1)):
         write_wav(tmp_path / "a.wav", [(0, 1, 69)], seconds=1, rate=rate, channels=channels)
-        audio = maps.read_audio(tmp_path / "a.wav", 16000)
+        audio = read_audio(tmp_path / "a.wav", 16000)
         assert audio.dtype == np.float32
         assert len(audio) == pytest.approx(16000, abs=2)
         assert np.abs(np.fft.rfft(audio[:16000], 16000)).argmax() == 440
@@ -161,55 +162,55 @@ def test_audio_of_any_rate_and_channels_is_read(tmp_path):
 def test_bad_audio_is_an_error_that_names_the_file(tmp_path):
     path = tmp_path / "a.wav"
     with pytest.raises(InputError, match=r"a\.wav: no such file"):
-        maps.read_audio(path, 16000)
+        read_audio(path, 16000)
     write_wav(path, [(0, 1, 69)], seconds=1)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=r"a\.wav: truncated"):
-        maps.read_audio(path, 16000)
+        read_audio(path, 16000)
     path.write_bytes(whole[:20])
     with pytest.raises(InputError, match=r"a\.wav"):
-        maps.read_audio(path, 16000)
+        read_audio(path, 16000)
     path.write_bytes(b"")
     with pytest.raises(InputError, match=r"a\.wav: not readable as audio"):
-        maps.read_audio(path, 16000)
+        read_audio(path, 16000)
     path.write_text("this is no sound")
     with pytest.raises(InputError, match=r"a\.wav: not readable as audio"):
-        maps.read_audio(path, 16000)
+        read_audio(path, 16000)
     soundfile.write(path, np.zeros((0, 2)), 44100)
     with pytest.raises(InputError, match=r"a\.wav: empty"):
-        maps.read_audio(path, 16000)
+        read_audio(path, 16000)
     soundfile.write(path, np.array([0.0, np.nan]), 44100, subtype="FLOAT")
     with pytest.raises(InputError, match="not finite"):
-        maps.read_audio(path, 16000)
+        read_audio(path, 16000)
 
 
 def test_bad_midi_is_an_error_that_names_the_file(tmp_path):
     recording = recording_of(tmp_path, [(0.5, 1.0, 60)])
     recording.midi.write_bytes(recording.midi.read_bytes()[:30])
     with pytest.raises(InputError, match=r"MAPS_MUS-test_CODE1234\.mid"):
-        maps.read_notes(recording)
+        notes.read_notes(recording)
     recording.midi.write_text("no music")
     with pytest.raises(InputError, match="not readable as MIDI"):
-        maps.read_notes(recording)
+        notes.read_notes(recording)
     write_midi(recording.midi, [])
     with pytest.raises(InputError, match="holds no notes"):
-        maps.read_notes(recording)
+        notes.read_notes(recording)
     recording.midi.unlink()
     with pytest.raises(InputError, match=r"\.mid: no such file"):
-        maps.read_notes(recording)
+        notes.read_notes(recording)
 
 
 def test_bad_tables_are_errors_that_name_the_file(tmp_path):
     path = tmp_path / "a.txt"
     with pytest.raises(InputError, match=r"a\.txt: no such file"):
-        maps.read_text(path)
+        notes.read_text(path)
     for content in ("", "Onset\tOffset\n", "OnsetTime\tOffsetTime\tMidiPitch\n0.5\tx\t60\n", "OnsetTime\n1\n"):
         path.write_text(content)
         with pytest.raises(InputError, match=r"a\.txt: expected OnsetTime"):
-            maps.read_text(path)
+            notes.read_text(path)
     write_text(path, [(0.5, 1.0, 60)])
-    assert maps.read_text(path) == [maps.Note(0.5, 1.0, 60, 0)]
+    assert notes.read_text(path) == [notes.Note(0.5, 1.0, 60, 0)]
 
 
 def test_disagreeing_tables_are_counted_in_one_warning(tmp_path, caplog):
@@ -218,9 +219,9 @@ def test_disagreeing_tables_are_counted_in_one_warning(tmp_path, caplog):
     write_text(late.text, [(0.5 + 0.04, 1.0, 60), (0.5 + 0.06, 1.0, 64)])
     short = recording_of(tmp_path / "short", [(0.5, 1.0, 60), (0.5, 1.0, 64)])
     write_text(short.text, [(0.5, 1.0, 60)])
-    assert [maps.disagreements(r) for r in (good, late, short)] == [0, 1, 1]
+    assert [notes.disagreements(r) for r in (good, late, short)] == [0, 1, 1]
     with caplog.at_level(logging.WARNING):
-        assert maps.warn_of_disagreements([good, late, short]) == 2
+        assert notes.warn_of_disagreements([good, late, short]) == 2
     assert len(caplog.records) == 1
     assert "2 of 3 recordings (2 notes)" in caplog.text
 
@@ -237,6 +238,6 @@ def test_the_inventory_counts_files_hours_and_missing_partners(tmp_path):
 
 
 def test_nothing_is_printed_where_it_would_get_into_a_chapter():
-    command = [sys.executable, "-c", "import ddslib.corpus, ddslib.maps, fluidsynth"]
+    command = [sys.executable, "-c", "import ddslib.recordings.corpus, fluidsynth"]
     done = subprocess.run(command, env=os.environ | {"CI": "true"}, capture_output=True, text=True, check=True)
     assert done.stdout == ""

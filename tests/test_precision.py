@@ -2,11 +2,11 @@ import pytest
 import torch
 from torch.backends import cuda, mkldnn
 
-from ddslib import precision
-from ddslib.config import Fit
-from ddslib.decomposition import Search
-from ddslib.dictionaries import SampleDictionary
-from ddslib.precision import fast_products, tensor_cores
+from ddslib.machine import rounding
+from ddslib.machine.rounding import SINGLE, Rounding, fast_products
+from ddslib.search.search import Search
+from ddslib.search.settings import Fit
+from ddslib.search.stored import SampleDictionary
 
 FIT = Fit(iterations=1, step_size=0.01, positivity="projection", likelihood_weight=0.0, sparsity_weight=0.0)
 
@@ -14,9 +14,9 @@ FIT = Fit(iterations=1, step_size=0.01, positivity="projection", likelihood_weig
 def test_tensor_cores_are_used_for_as_long_as_asked_for():
     products = cuda.matmul
     before = products.fp32_precision
-    with tensor_cores(used=True):
+    with Rounding(tensor_cores=True).applied():
         assert products.fp32_precision == "tf32"
-        with pytest.raises(KeyError), tensor_cores(used=False):
+        with pytest.raises(KeyError), SINGLE.applied():
             assert products.fp32_precision == "ieee"
             raise KeyError
         assert products.fp32_precision == "tf32"
@@ -35,7 +35,7 @@ def test_fast_products_keep_the_digits_of_single_precision(shape, generator):
 
 @pytest.mark.parametrize(("keeps", "expected"), [(True, "bf16"), (False, mkldnn.matmul.fp32_precision)])
 def test_products_are_handed_over_only_where_digits_are_kept(keeps, expected, monkeypatch):
-    monkeypatch.setattr(precision, "_onednn_keeps_digits", lambda: keeps)
+    monkeypatch.setattr(rounding, "_onednn_keeps_digits", lambda: keeps)
     before = mkldnn.matmul.fp32_precision
     with pytest.raises(KeyError), fast_products():
         assert mkldnn.matmul.fp32_precision == expected
@@ -45,11 +45,11 @@ def test_products_are_handed_over_only_where_digits_are_kept(keeps, expected, mo
 
 def test_a_cpu_without_wide_registers_does_without(monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_avx512_supported", lambda: False)
-    assert not precision._onednn_keeps_digits.__wrapped__()  # past the cache
+    assert not rounding._onednn_keeps_digits.__wrapped__()  # past the cache
 
 
 def test_a_search_uses_fast_products(generator, monkeypatch):
-    monkeypatch.setattr(precision, "_onednn_keeps_digits", lambda: True)
+    monkeypatch.setattr(rounding, "_onednn_keeps_digits", lambda: True)
     seen = []
 
     class Noting(SampleDictionary):

@@ -7,9 +7,11 @@ import pytest
 import torch
 from helpers import write_recording
 
-from ddslib import maps, spectrogram
 from ddslib.config import InputError, Pitches
-from ddslib.maps import Note
+from ddslib.recordings import maps
+from ddslib.recordings.notes import Note
+from ddslib.spectra import labels, spectrogram
+from ddslib.spectra.mixture import mixture
 
 
 @pytest.fixture
@@ -59,12 +61,12 @@ def test_compression_maps_one_to_one_and_is_undone():
 
 def test_a_note_is_active_from_its_onset_to_just_before_its_offset(front_end):
     pitches = Pitches(60, 62)
-    roll = spectrogram.piano_roll([Note(3 * 0.032, 5 * 0.032, 61, 64)], 10, front_end, pitches)
+    roll = labels.piano_roll([Note(3 * 0.032, 5 * 0.032, 61, 64)], 10, front_end, pitches)
     assert roll.nonzero().tolist() == [[1, 3], [1, 4]]
-    roll = spectrogram.piano_roll([Note(2.5 * 0.032, 5.01 * 0.032, 60, 64)], 10, front_end, pitches)
+    roll = labels.piano_roll([Note(2.5 * 0.032, 5.01 * 0.032, 60, 64)], 10, front_end, pitches)
     assert roll.nonzero().tolist() == [[0, 3], [0, 4], [0, 5]]
     with pytest.raises(InputError, match=r"note 63 is outside the sources 60\.\.62"):
-        spectrogram.piano_roll([Note(0, 1, 63, 64)], 10, front_end, pitches)
+        labels.piano_roll([Note(0, 1, 63, 64)], 10, front_end, pitches)
 
 
 def test_labels_do_not_drift_over_ten_minutes(front_end):
@@ -77,37 +79,37 @@ def test_labels_do_not_drift_over_ten_minutes(front_end):
     for on in onsets:
         first, last = -(-on * rate // 1), -(-(on + length) * rate // 1)
         expected[int(first) : int(last)] = True
-    roll = spectrogram.piano_roll(notes, frames, front_end, Pitches(60, 60))
+    roll = labels.piano_roll(notes, frames, front_end, Pitches(60, 60))
     assert torch.equal(roll[0], expected)
 
 
-def test_a_snippet_joins_active_frames_and_remembers_their_chord(tmp_path, smoke):
+def test_a_mixture_joins_active_frames_and_remembers_their_chord(tmp_path, smoke):
     keys = ([(0.2, 0.7, 60), (0.2, 0.7, 64)], [(0.32, 0.64, 67)])
     recordings = [
         maps.parse(write_recording(tmp_path, f"MAPS_RAND_P2_M60-71_I32-96_S0_n{n}_CODE1234", k))
         for n, k in enumerate(keys)
     ]
-    mixture = spectrogram.snippet(recordings, smoke.front_end, smoke.pitches)
-    assert mixture.chord.tolist() == [0] * 15 + [1] * 10
-    assert mixture.X.shape == (256, 25)
-    assert mixture.Y.sum(dim=0).tolist() == [2] * 15 + [1] * 10
-    assert mixture.Y[:, 20].nonzero().item() == 67 - 60
-    whole, _ = spectrogram.labelled_spectrogram(recordings[1], smoke.front_end, smoke.pitches)
-    assert torch.equal(mixture.X[:, 15:], whole[:, 10:20])
+    joined = mixture(recordings, smoke.front_end, smoke.pitches)
+    assert joined.chord.tolist() == [0] * 15 + [1] * 10
+    assert joined.X.shape == (256, 25)
+    assert joined.Y.sum(dim=0).tolist() == [2] * 15 + [1] * 10
+    assert joined.Y[:, 20].nonzero().item() == 67 - 60
+    whole, _ = labels.labelled_spectrogram(recordings[1], smoke.front_end, smoke.pitches)
+    assert torch.equal(joined.X[:, 15:], whole[:, 10:20])
 
 
-def test_a_snippet_without_an_active_frame_is_an_error(tmp_path, smoke):
+def test_a_mixture_without_an_active_frame_is_an_error(tmp_path, smoke):
     path = write_recording(tmp_path, "MAPS_RAND_P2_M60-71_I32-96_S0_n1_CODE1234", [(0.201, 0.21, 60)])
     with pytest.raises(InputError, match="no frame with an active note in MAPS_RAND_P2_M60-71_I32-96_S0_n1_CODE1234"):
-        spectrogram.snippet([maps.parse(path)], smoke.front_end, smoke.pitches)
+        mixture([maps.parse(path)], smoke.front_end, smoke.pitches)
     with pytest.raises(InputError, match="no frame with an active note in no recordings"):
-        spectrogram.snippet([], smoke.front_end, smoke.pitches)
+        mixture([], smoke.front_end, smoke.pitches)
 
 
 def test_a_note_outside_the_sources_names_its_file(tmp_path, smoke):
     path = write_recording(tmp_path, "MAPS_RAND_P2_M60-71_I32-96_S0_n1_CODE1234", [(0.2, 0.7, 72)])
     with pytest.raises(InputError, match=r"CODE1234\.mid: note 72 is outside"):
-        spectrogram.labelled_spectrogram(maps.parse(path), smoke.front_end, smoke.pitches)
+        labels.labelled_spectrogram(maps.parse(path), smoke.front_end, smoke.pitches)
 
 
 def test_a_sound_of_given_magnitudes_is_about_as_near_as_librosa_s(smoke):

@@ -12,11 +12,12 @@ from safetensors.torch import save_file
 from torch.distributions import Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal
 from torch.nn import functional
 
-from ddslib import training
 from ddslib.config import ConditionalFlowTraining, FlowTraining, InputError
-from ddslib.frames import Frames
+from ddslib.flows import checkpoint, classifier, fused, training
+from ddslib.flows.realnvp import RealNVP
+from ddslib.flows.units import UnitFrames
+from ddslib.spectra.frames import Frames
 
-CPU = torch.device("cpu")
 NOTES = FlowTraining(
     steps=2, hidden=(8,), batch=32, learning_rate=0.01, epochs=8, patience=50, gradient_clipping=5.0, noise=0.0,
     compiled=False,
@@ -70,10 +71,10 @@ def batch(flow, frames, chosen):
 def validation_losses(flow, frames, validation):
     """By unit, each frame by itself: no batches, no padding."""
     with torch.no_grad():
-        if not isinstance(flow, training.RealNVP):
+        if not isinstance(flow, RealNVP):
             return -flow.log_prob(*batch(flow, frames, validation)).mean()[None]
         own = (batch(flow, frames, validation & (frames.sources == n))[0] for n in range(flow.n_sources))
-        return torch.stack([-flow.take([n]).log_prob(x[None]).mean() for n, x in enumerate(own)])
+        return torch.stack([-flow.select([n]).log_prob(x[None]).mean() for n, x in enumerate(own)])
 
 
 @needs_compiler
@@ -83,7 +84,7 @@ def test_a_compiled_training_leads_to_the_same_flow(recipe, uneven, validation, 
     plain, compiled = (
         training.train(replace(recipe, compiled=on), uneven, validation, 3, 0).flow.state_dict() for on in (False, True)
     )
-    assert "ddslib.fused" not in {record.name for record in caplog.records}  # nothing went on without
+    assert fused.__name__ not in {record.name for record in caplog.records}  # nothing went on without
     for name, value in plain.items():
         assert torch.allclose(compiled[name], value, atol=2e-5), name
 
@@ -144,7 +145,7 @@ def test_a_training_is_reproducible_under_its_seed(recipe, frames, validation):
 
 def interrupted(monkeypatch, after, *arguments, **options):
     """Train, and be stopped like by Ctrl-C when so many epochs are done."""
-    epoch = training._Run.epoch
+    epoch = training.Trainer.epoch
 
     def stopped(run):
         if run.epochs == after:
@@ -152,14 +153,14 @@ def interrupted(monkeypatch, after, *arguments, **options):
         epoch(run)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training._Run, "epoch", stopped)
+        patch.setattr(training.Trainer, "epoch", stopped)
         with pytest.raises(KeyboardInterrupt):
             training.train(*arguments, **options)
 
 
 def resumed(monkeypatch, *arguments, **options):
     """The result of a training that goes on, and how many epochs it went on for."""
-    epoch, count = training._Run.epoch, 0
+    epoch, count = training.Trainer.epoch, 0
 
     def counted(run):
         nonlocal count
@@ -167,7 +168,7 @@ def resumed(monkeypatch, *arguments, **options):
         epoch(run)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training._Run, "epoch", counted)
+        patch.setattr(training.Trainer, "epoch", counted)
         return training.train(*arguments, **options), count
 
 
@@ -179,11 +180,11 @@ def resumed(monkeypatch, *arguments, **options):
 def test_an_interrupted_training_goes_on_to_the_same_weights(
     recipe, frames, validation, tmp_path, monkeypatch, every_epoch_kept
 ):
-    recipe, checkpoint = replace(recipe, noise=0.1, epochs=6), tmp_path / "checkpoint.safetensors"
+    recipe, path = replace(recipe, noise=0.1, epochs=6), tmp_path / "checkpoint.safetensors"
     whole = training.train(recipe, frames, validation, 3, seed=0)
-    interrupted(monkeypatch, 2, recipe, frames, validation, 3, seed=0, checkpoint=checkpoint)
-    interrupted(monkeypatch, 4, recipe, frames, validation, 3, seed=0, checkpoint=checkpoint)
-    last, epochs = resumed(monkeypatch, recipe, frames, validation, 3, seed=0, checkpoint=checkpoint)
+    interrupted(monkeypatch, 2, recipe, frames, validation, 3, seed=0, checkpoint=path)
+    interrupted(monkeypatch, 4, recipe, frames, validation, 3, seed=0, checkpoint=path)
+    last, epochs = resumed(monkeypatch, recipe, frames, validation, 3, seed=0, checkpoint=path)
     assert epochs == 2
     assert_equal(last, whole)
     assert last.seconds > 0
@@ -193,12 +194,12 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
 def test_an_interrupted_training_goes_on_although_some_notes_are_past_their_best_or_done(
     after, uneven, validation, tmp_path, monkeypatch, every_epoch_kept
 ):
-    recipe, checkpoint = replace(NOTES, noise=0.1, patience=2), tmp_path / "checkpoint.safetensors"
+    recipe, path = replace(NOTES, noise=0.1, patience=2), tmp_path / "checkpoint.safetensors"
     whole = training.train(recipe, uneven, validation, 3, seed=0)
     assert whole.history["validation"][:, 0].nan_to_num(torch.inf).argmin() < 2
     assert torch.equal(whole.history["validation"][4].isnan(), torch.tensor([True, False, False]))
-    interrupted(monkeypatch, after, recipe, uneven, validation, 3, seed=0, checkpoint=checkpoint)
-    last, epochs = resumed(monkeypatch, recipe, uneven, validation, 3, seed=0, checkpoint=checkpoint)
+    interrupted(monkeypatch, after, recipe, uneven, validation, 3, seed=0, checkpoint=path)
+    last, epochs = resumed(monkeypatch, recipe, uneven, validation, 3, seed=0, checkpoint=path)
     assert epochs == 8 - after
     assert_equal(last, whole)
 
@@ -206,12 +207,12 @@ def test_an_interrupted_training_goes_on_although_some_notes_are_past_their_best
 def test_a_checkpoint_is_written_only_when_it_is_time_and_stays_for_the_caller(
     frames, validation, tmp_path, monkeypatch
 ):
-    recipe, checkpoint = replace(NOTES, epochs=2), tmp_path / "checkpoint.safetensors"
-    training.train(recipe, frames, validation, 3, seed=0, checkpoint=checkpoint)
+    recipe, path = replace(NOTES, epochs=2), tmp_path / "checkpoint.safetensors"
+    training.train(recipe, frames, validation, 3, seed=0, checkpoint=path)
     assert not list(tmp_path.iterdir())
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
-    training.train(recipe, frames, validation, 3, seed=0, checkpoint=checkpoint)
-    assert list(tmp_path.iterdir()) == [checkpoint]
+    monkeypatch.setattr(checkpoint, "SECONDS", 0)
+    training.train(recipe, frames, validation, 3, seed=0, checkpoint=path)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_checkpoints_that_take_long_are_rare(frames, validation, tmp_path, monkeypatch):
@@ -221,8 +222,8 @@ def test_checkpoints_that_take_long_are_rare(frames, validation, tmp_path, monke
         time.sleep(0.2)
         written.append(save_file(tensors, path))
 
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
-    monkeypatch.setattr(training, "save_file", slowly)
+    monkeypatch.setattr(checkpoint, "SECONDS", 0)
+    monkeypatch.setattr(checkpoint, "save_file", slowly)
     training.train(NOTES, frames, validation, 3, seed=0, checkpoint=tmp_path / "checkpoint.safetensors")
     assert len(written) == 1  # the next one would be due after four seconds
 
@@ -230,9 +231,9 @@ def test_checkpoints_that_take_long_are_rare(frames, validation, tmp_path, monke
 def test_a_finished_training_resumed_from_its_checkpoint_has_nothing_left_to_do(
     frames, validation, tmp_path, monkeypatch, every_epoch_kept
 ):
-    checkpoint = tmp_path / "checkpoint.safetensors"
-    whole = training.train(NOTES, frames, validation, 3, seed=0, checkpoint=checkpoint)
-    again, epochs = resumed(monkeypatch, NOTES, frames, validation, 3, seed=0, checkpoint=checkpoint)
+    path = tmp_path / "checkpoint.safetensors"
+    whole = training.train(NOTES, frames, validation, 3, seed=0, checkpoint=path)
+    again, epochs = resumed(monkeypatch, NOTES, frames, validation, 3, seed=0, checkpoint=path)
     assert epochs == 0
     assert_equal(again, whole)
 
@@ -269,13 +270,13 @@ def test_what_comes_after_a_note_is_done_does_not_change_its_weights(uneven, val
     epochs = int((~whole.history["validation"][:, 0].isnan()).sum())
     assert epochs < 8
     short = training.train(replace(recipe, epochs=epochs), uneven, validation, 3, seed=0)
-    for before, after in zip(short.flow.take([0]).parameters(), whole.flow.take([0]).parameters(), strict=True):
+    for before, after in zip(short.flow.select([0]).parameters(), whole.flow.select([0]).parameters(), strict=True):
         assert torch.equal(before, after)
     assert not torch.equal(short.flow.layers[1].a[1], whole.flow.layers[1].a[1])
 
 
 def start(recipe, frames, validation, seed=0):
-    return training._Run(recipe, training._Data(recipe, frames, validation, 3, CPU), 3, seed, CPU)
+    return training.Trainer(recipe, frames, validation, 3, seed)
 
 
 def test_notes_that_are_done_leave_the_stack(uneven, validation):
@@ -283,8 +284,8 @@ def test_notes_that_are_done_leave_the_stack(uneven, validation):
     while len(run.active) == 3:
         run.epoch()
     assert run.active.tolist() == [1, 2]
-    assert run.flow.n_sources == 2
-    assert all(len(parameter) == 2 for parameter in run.flow.parameters())
+    assert run.steps.flow.n_sources == 2
+    assert all(len(parameter) == 2 for parameter in run.steps.flow.parameters())
     assert run.result().flow.n_sources == 3
 
 
@@ -300,54 +301,51 @@ def test_those_that_stay_go_on_as_if_nobody_had_left(frames, validation):
     everyone, fewer = (start(NOTES, frames, validation) for _ in range(2))
     for run in (everyone, fewer):
         run.epoch()
-    fewer._keep(torch.tensor([True, False, True]))
-    batches = everyone.data.epoch(torch.arange(3), NOTES.batch, torch.Generator().manual_seed(0))
-    for rows in batches:
-        assert torch.allclose(everyone._step(rows)[0][[0, 2]], fewer._step(rows[[0, 2]])[0], atol=1e-5)
-    for whole, kept in zip(everyone.flow.parameters(), fewer.flow.parameters(), strict=True):
+    fewer.steps.keep(torch.tensor([0, 2]))
+    for rows in everyone.batches():
+        assert torch.allclose(everyone.step(rows)[0][[0, 2]], fewer.step(rows[[0, 2]])[0], atol=1e-5)
+    for whole, kept in zip(everyone.steps.flow.parameters(), fewer.steps.flow.parameters(), strict=True):
         assert torch.allclose(whole[[0, 2]], kept, atol=1e-5)
 
 
 def test_in_an_epoch_every_note_goes_round_its_own_training_frames_and_the_longest_once(frames, validation):
-    data = training._Data(NOTES, frames, validation, 3, CPU)
+    data = UnitFrames(RealNVP(3, K, 1, (8,)), frames, validation)
     active = torch.tensor([0, 2])
-    rows = data.epoch(active, 32, torch.Generator().manual_seed(0))
+    rows = data.batches(active, 32, torch.Generator().manual_seed(0))
     assert rows.shape == (3, 2, 32)  # the longest has 80 frames to train on
     for unit, own in zip(active, rows.transpose(0, 1), strict=True):
         expected = np.flatnonzero((frames.sources == int(unit)) & ~validation)
         assert set(own.flatten().tolist()) == set(expected.tolist())
         counts = own.flatten().unique(return_counts=True)[1]
         assert counts.max() - counts.min() <= 1
-    other = data.epoch(active, 32, torch.Generator().manual_seed(1))
+    other = data.batches(active, 32, torch.Generator().manual_seed(1))
     assert not torch.equal(rows, other)
 
 
 def test_validation_of_notes_of_different_length_ignores_the_padding(frames, validation):
     run = start(NOTES, frames, validation)
-    assert torch.allclose(run._validate(), validation_losses(run.flow, frames, validation), rtol=1e-5)
+    assert torch.allclose(run.validate(), validation_losses(run.steps.flow, frames, validation), rtol=1e-5)
 
 
-def test_validation_in_batches_is_that_in_one(frames, validation, monkeypatch):
-    monkeypatch.setitem(training.VALIDATION_BATCH, "cpu", 7)
+def test_validation_in_batches_is_that_in_one(frames, validation, policy_with):
+    policy_with(training, validation_batch=7)
     run = start(NOTES, frames, validation)
-    assert torch.allclose(run._validate(), validation_losses(run.flow, frames, validation), rtol=1e-5)
+    assert torch.allclose(run.validate(), validation_losses(run.steps.flow, frames, validation), rtol=1e-5)
     conditional = start(CONDITIONAL, frames, validation)
-    conditional.flow(batch(conditional.flow, frames, ~validation)[0])
-    expected = validation_losses(conditional.flow, frames, validation)
-    assert torch.allclose(conditional._validate(), expected, rtol=1e-5)
+    conditional.steps.flow(batch(conditional.steps.flow, frames, ~validation)[0])
+    expected = validation_losses(conditional.steps.flow, frames, validation)
+    assert torch.allclose(conditional.validate(), expected, rtol=1e-5)
 
 
 def gradient_norms(flow):
-    stacked = isinstance(flow, training.RealNVP)
-    gradients = [p.grad if stacked else p.grad[None] for p in flow.parameters()]
-    return torch.cat([gradient.flatten(1) for gradient in gradients], dim=1).norm(dim=1)
+    return torch.cat([flow.by_unit(parameter.grad) for parameter in flow.parameters()], dim=1).norm(dim=1)
 
 
 def steps(recipe, frames, validation, count=1):
     run = start(recipe, frames, validation)
-    for rows in run.data.epoch(run.active, recipe.batch, torch.Generator().manual_seed(0))[:count]:
-        run._step(rows)
-    return run.flow
+    for rows in run.batches()[:count]:
+        run.step(rows)
+    return run.steps.flow
 
 
 @each_recipe
@@ -372,48 +370,58 @@ def test_a_note_with_a_huge_gradient_does_not_change_the_steps_of_others(frames,
 def test_noise_is_added_to_training_frames_and_never_to_those_stored_or_validated(frames, validation):
     before = frames.values.copy()
     noisy, clean = (start(replace(NOTES, noise=noise), frames, validation) for noise in (0.5, 0.0))
-    assert torch.equal(noisy._validate(), clean._validate())
-    rows = noisy.data.epoch(torch.arange(3), 32, torch.Generator().manual_seed(0))[0]
-    assert not torch.allclose(noisy._step(rows)[0], clean._step(rows)[0], rtol=1e-3)
+    assert torch.equal(noisy.validate(), clean.validate())
+    rows = noisy.batches()[0]
+    assert not torch.allclose(noisy.step(rows)[0], clean.step(rows)[0], rtol=1e-3)
     assert np.array_equal(frames.values, before)
 
 
 def test_the_flow_steps_towards_what_the_nuisance_classifier_cannot_tell(frames, validation):
     recipe = replace(CONDITIONAL, nuisance_weight=1000.0, classifier_steps=100, classifier_learning_rate=0.01)
     run = start(recipe, frames, validation)
-    x, sources = batch(run.flow, frames, ~validation)
-    run.flow(x)
-    before = deepcopy(run.flow)
-    _, learnt = run._step(torch.from_numpy(np.flatnonzero(~validation))[None])
-    entropies = [run.classifier.cross_entropy(flow.split(flow(x)[0])[1], sources) for flow in (before, run.flow)]
+    x, sources = batch(run.steps.flow, frames, ~validation)
+    run.steps.flow(x)
+    before = deepcopy(run.steps.flow)
+    _, learnt = run.step(torch.from_numpy(np.flatnonzero(~validation))[None])
+    entropies = [
+        run.steps.classifier.cross_entropy(flow.split(flow(x)[0])[1], sources) for flow in (before, run.steps.flow)
+    ]
     assert learnt < 0.8 * math.log(3)
     assert entropies[1] > entropies[0]
 
 
 def test_the_classifier_drops_activations_while_it_learns_and_stays_as_it_is_while_the_flow_does(frames, validation):
     run = start(CONDITIONAL, frames, validation)
-    x, sources = batch(run.flow, frames, ~validation)
-    nuisance = run.flow.split(run.flow(x)[0])[1].detach()
-    run.classifier.train()
-    assert run.classifier.cross_entropy(nuisance, sources) != run.classifier.cross_entropy(nuisance, sources)
-    run.classifier.learn(nuisance, sources)
-    assert run.classifier.cross_entropy(nuisance, sources) == run.classifier.cross_entropy(nuisance, sources)
-    assert not any(parameter.requires_grad for parameter in run.classifier.parameters())
+    x, sources = batch(run.steps.flow, frames, ~validation)
+    nuisance = run.steps.flow.split(run.steps.flow(x)[0])[1].detach()
+    run.steps.classifier.train()
+    assert run.steps.classifier.cross_entropy(nuisance, sources) != run.steps.classifier.cross_entropy(
+        nuisance, sources
+    )
+    run.steps.classifier.learn(nuisance, sources)
+    assert run.steps.classifier.cross_entropy(nuisance, sources) == run.steps.classifier.cross_entropy(
+        nuisance, sources
+    )
+    assert not any(parameter.requires_grad for parameter in run.steps.classifier.parameters())
 
 
 def test_dropout_silences_a_tenth_and_keeps_the_mean(generator):
-    dropped = training._dropout(torch.ones(100_000), generator)
+    dropped = classifier._dropout(torch.ones(100_000), generator)
     assert float((dropped == 0).double().mean()) == pytest.approx(0.1, abs=0.005)
     assert float(dropped.mean()) == pytest.approx(1, abs=0.005)
+
+
+def penalised(run, *batch):
+    return run.steps.classifier.losses(run.steps.flow, *(part[None] for part in batch))
 
 
 def test_the_nuisance_weight_counts_against_what_the_classifier_can_tell(frames, validation):
     losses = {}
     for weight in (1e-6, 1.0):
         run = start(replace(CONDITIONAL, nuisance_weight=weight), frames, validation)
-        x, sources = batch(run.flow, frames, ~validation)
-        losses[weight] = run._penalised(x, sources, sources)[0]
-        entropy = run.classifier.cross_entropy(run.flow.split(run.flow(x)[0])[1], sources)
+        x, sources = batch(run.steps.flow, frames, ~validation)
+        losses[weight] = penalised(run, x, sources, sources)[0]
+        entropy = run.steps.classifier.cross_entropy(run.steps.flow.split(run.steps.flow(x)[0])[1], sources)
     assert torch.allclose(losses[1.0], losses[1e-6] - entropy, atol=1e-4)
 
 
@@ -433,10 +441,10 @@ def test_the_classifier_learns_from_own_labels_and_not_from_shuffled_ones(frames
 @pytest.mark.parametrize("labels", ["own", "shuffled"])
 def test_shuffled_labels_are_those_of_the_batch_in_another_order(labels, frames, validation, monkeypatch):
     run = start(replace(CONDITIONAL, nuisance_labels=labels, classifier_steps=2), frames, validation)
-    learn, seen = run.classifier.learn, []
-    monkeypatch.setattr(run.classifier, "learn", lambda z, given: (seen.append(given), learn(z, given))[1])
-    x, sources = batch(run.flow, frames, ~validation)
-    run._penalised(x, sources, run._labels(sources[None])[0])
+    learn, seen = run.steps.classifier.learn, []
+    monkeypatch.setattr(run.steps.classifier, "learn", lambda z, given: (seen.append(given), learn(z, given))[1])
+    x, sources = batch(run.steps.flow, frames, ~validation)
+    penalised(run, x, sources, run.steps.classifier.labels(sources[None])[0])
     assert len(seen) == 2
     assert torch.equal(seen[0].sort().values, sources.sort().values)
     assert torch.equal(seen[0], sources) == (labels == "own")
@@ -445,7 +453,7 @@ def test_shuffled_labels_are_those_of_the_batch_in_another_order(labels, frames,
 def test_without_a_nuisance_weight_there_is_no_classifier(frames, validation):
     trained = training.train(replace(CONDITIONAL, nuisance_weight=0.0, epochs=2), frames, validation, 3, seed=0)
     assert trained.history.keys() == {"training", "validation"}
-    assert start(replace(CONDITIONAL, nuisance_weight=0.0), frames, validation).classifier is None
+    assert start(replace(CONDITIONAL, nuisance_weight=0.0), frames, validation).steps.classifier is None
 
 
 @each_recipe
@@ -484,18 +492,18 @@ def test_a_training_whose_units_all_stopped_early_resumes_from_its_last_checkpoi
     recipe, frames, validation, tmp_path, every_epoch_kept
 ):
     recipe = replace(recipe, patience=1, epochs=60, learning_rate=0.1)
-    checkpoint = tmp_path / "training.checkpoint"
-    whole = training.train(recipe, frames, validation, 3, 0, checkpoint=checkpoint)
+    path = tmp_path / "training.checkpoint"
+    whole = training.train(recipe, frames, validation, 3, 0, checkpoint=path)
     assert len(whole.history["validation"]) < 60
-    assert_equal(training.train(recipe, frames, validation, 3, 0, checkpoint=checkpoint), whole)
+    assert_equal(training.train(recipe, frames, validation, 3, 0, checkpoint=path), whole)
 
 
 STREAMED = """
     import sys
     import numpy as np
-    from ddslib import training
     from ddslib.config import FlowTraining
-    from ddslib.frames import Frames
+    from ddslib.flows import training
+    from ddslib.spectra.frames import Frames
     from memory import mebibytes
 
     def epoch(M):
@@ -509,7 +517,7 @@ STREAMED = """
     )
     epoch(1600)
     before, peak = mebibytes("RssAnon"), 0.0
-    step = training._Run._step
+    step = training.Trainer.step
 
     def watched(self, rows):
         global peak
@@ -517,7 +525,7 @@ STREAMED = """
         peak = max(peak, mebibytes("RssAnon"))
         return outcome
 
-    training._Run._step = watched
+    training.Trainer.step = watched
     epoch(400_000)
     print(peak - before, 400_000 * 256 * 4 / 2**20)
 """

@@ -1,0 +1,125 @@
+"""The machine's own limits, and how time and memory are measured on it."""
+
+import contextlib
+import ctypes
+import gc
+import platform
+import re
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from .device import policy
+from .rounding import SINGLE
+
+Result = TypeVar("Result")
+STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the machine does at best: in single precision, or on a GPU with factors in bfloat16."""
+
+    gflops: float  # matrix products, 10⁹ operations a second
+    gbytes: float  # copies, 10⁹ bytes read or written a second
+
+    def seconds(self, operations: float, bytes_moved: float) -> float:
+        """The least time for so much work: the larger of computing and moving."""
+        return max(operations / self.gflops, bytes_moved / self.gbytes) / 1e9
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """So many threads for torch, and afterwards as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def timed(work: Callable[[], Result], device: torch.device) -> tuple[float, Result]:
+    """How long `work` takes in seconds, once, and what it returns."""
+    synchronise = policy(device).synchronise
+    synchronise()
+    begun = time.perf_counter()
+    result = work()
+    synchronise()
+    return time.perf_counter() - begun, result
+
+
+def seconds(work: Callable[[], object], device: torch.device) -> float:
+    """How long `work` takes, once."""
+    return timed(work, device)[0]
+
+
+def measure_limits(device: torch.device, repeats: int = 5) -> Limits:
+    """Median rates of a copy and of a matrix product, by the library that does it then (see `fast_products`)."""
+    own = policy(device)
+    size = own.product_side
+    A, B = torch.randn(2, size, size, device=device, dtype=own.product_dtype)
+    source = torch.randn(own.copied, device=device)
+    target = torch.empty_like(source)
+    product = median_seconds(lambda: A @ B, device, repeats)
+    copy = median_seconds(lambda: target.copy_(source), device, repeats)
+    return Limits(2 * size**3 / product / 1e9, 2 * source.nbytes / copy / 1e9)
+
+
+def median_seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
+    """How long `work` takes, after a first time that does not count."""
+    work()
+    return statistics.median(seconds(work, device) for _ in range(repeats))
+
+
+def median_limits(measured: list[Limits]) -> Limits:
+    return Limits(*np.median([astuple(limits) for limits in measured], axis=0).tolist())
+
+
+def name(device: torch.device) -> str:
+    """The device in words."""
+    if policy(device).records:
+        return policy(device).label(SINGLE)
+    information = Path("/proc/cpuinfo")
+    model = information.exists() and re.search(r"^model name\s*: (.+)", information.read_text(), re.MULTILINE)
+    processor = model[1] if model else platform.processor() or platform.machine()
+    return f"{processor}, {torch.get_num_threads()} threads"
+
+
+class PeakMemory:
+    """The most memory that was in use within a ``with`` block above what was in use before it, in bytes.
+
+    On a CPU it is the process's resident memory, which needs Linux; elsewhere ``bytes`` stays None.
+    """
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.bytes: int | None = None
+
+    def __enter__(self) -> "PeakMemory":
+        gc.collect()
+        with contextlib.suppress(OSError, AttributeError):  # else freed memory would be used again unseen
+            ctypes.CDLL(None).malloc_trim(0)  # gives it back to the system, where the C library can
+        if policy(self.device).records:
+            torch.cuda.reset_peak_memory_stats(self.device)
+            self._before = torch.cuda.memory_allocated(self.device)
+        elif CLEAR_REFS.exists():
+            CLEAR_REFS.write_text("5")  # forget the peak
+            self._before = _resident("VmRSS")
+        return self
+
+    def __exit__(self, *_: object):
+        if policy(self.device).records:
+            self.bytes = torch.cuda.max_memory_allocated(self.device) - self._before
+        elif CLEAR_REFS.exists():
+            self.bytes = _resident("VmHWM") - self._before
+
+
+def _resident(field):
+    return int(re.search(rf"{field}:\s*(\d+) kB", STATUS.read_text())[1]) * 1024

@@ -1,0 +1,34 @@
+"""Dictionaries of any size that have learnt nothing: what measurements, benchmarks and checks work with."""
+
+import numpy as np
+import torch
+
+from ..config import Sizes
+from ..flows.untrained import untrained
+from ..machine.device import Policy
+from ..machine.rounding import SINGLE, Rounding
+from ..search.dictionary import Dictionary
+from ..spectra.frames import Frames
+from .method import Materials, Method
+
+
+def example(
+    method: Method, sizes: Sizes, policy: Policy, rounding: Rounding = SINGLE, dtype: torch.dtype = torch.float32
+) -> Dictionary:
+    """The method's dictionary of that size, with an untrained flow, or with random samples."""
+    materials = Materials(
+        n_sources=sizes.N,
+        frames=sizes.T,
+        stored=lambda: random_frames(sizes.M, sizes, dtype),
+        flow=lambda: untrained(method.flow, sizes).to(policy.device, dtype).freeze(rounding),
+        policy=policy,
+        rounding=rounding,
+    )
+    return method.dictionary(materials, method.brief(sizes.C))
+
+
+def random_frames(count: int, sizes: Sizes, dtype: torch.dtype = torch.float32) -> Frames:
+    """So many frames, of the sources in turn."""
+    number = np.arange(count)
+    values = torch.rand(count, sizes.K, dtype=dtype, generator=torch.Generator().manual_seed(0)).numpy()
+    return Frames(values, number % sizes.N, np.zeros_like(number), (), "")

@@ -1,0 +1,91 @@
+"""What chapters 8 and 10 show of methods beside each other: measures with intervals, in tables and figures."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from .. import measures
+from ..methods.registry import registered
+from . import plots
+from .chapter import RESULTS
+
+METHODS = registered()
+NAMES = {name: method.label for name, method in METHODS.items()}
+PAPER = pd.DataFrame({name: method.published for name, method in METHODS.items() if method.published}).T  # Table II
+MEASURE_LABELS = {
+    "psa": "PSA",
+    "average_precision": "average precision",
+    "sparsity": "sparsity",
+    "f_measure": "F",
+    "relative_error": "relative error",
+}
+ATTRIBUTION = ["psa", "average_precision"]  # never one without the other
+
+
+def kept(name):
+    """A table of a long run that the project keeps; methods are called as on the page."""
+    return pd.read_csv(RESULTS / name).fillna({"start": ""}).replace({"method": NAMES})
+
+
+def signed(values):
+    """Differences by measure, as text."""
+    return ", ".join(f"{MEASURE_LABELS[measure]} {value:+.3f}" for measure, value in values.items())
+
+
+def between(low, high):
+    """An interval of signed values, as text."""
+    return f"[{low:+.3f}, {high:+.3f}]"
+
+
+def bounds(drawn):
+    """The intervals of the results (draws,) of every measure, low and high."""
+    return pd.DataFrame({name: measures.interval(draws) for name, draws in drawn.items()}, index=["low", "high"]).T
+
+
+def table(estimates, instrument):
+    """All measures of every method on a piano, with their intervals, as text.
+
+    `estimates` has columns mean, low and high, and an index of method, piano and measure.
+    """
+    lines = estimates.xs(instrument, level=1)
+    text = lines.apply(lambda line: "{mean:.3f} [{low:.3f}, {high:.3f}]".format(**line), axis=1)
+    return text.unstack(sort=False).rename(index=NAMES, columns=MEASURE_LABELS)
+
+
+def by_method(estimates, instruments):
+    """PSA, beside the paper's, and average precision of every method: the first piano filled, the second open."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True)
+    places = pd.Series(range(len(NAMES)), NAMES)
+    for ax, measure in zip(axes, ATTRIBUTION, strict=True):
+        for number, instrument in enumerate(instruments):
+            found = estimates.xs((instrument, measure), level=(1, 2))
+            sides = found[["low", "high"]].sub(found["mean"], axis=0).abs().T
+            x, face = places - 0.12 + 0.24 * number, "white" if number else plots.RIGHT
+            ax.errorbar(x, found["mean"], sides, fmt="o", capsize=3, color=plots.RIGHT, mfc=face, label=instrument)
+        ax.set_xticks(places, NAMES.values())
+        ax.set(ylabel=MEASURE_LABELS[measure], ylim=(0, 1.04))
+    axes[0].plot(places, PAPER["psa"].reindex(NAMES), "_", color=plots.WRONG, markersize=26, label="paper")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    plt.show()
+
+
+def one_against_the_other(rows, filled):
+    """Average precision of every row over its PSA: one piano filled, others open."""
+    _, ax = plt.subplots(figsize=(5, 4))
+    for (name, instrument), own in rows.groupby(["method", "instrument"], sort=False):
+        colour = METHODS[name].colour
+        face, label = (colour, NAMES[name]) if instrument == filled else ("white", None)
+        ax.plot(own.psa, own.average_precision, "o", color=colour, mfc=face, label=label)
+    ax.set(xlabel="PSA", ylabel="average precision", xlim=(0, 1), ylim=(0, 1.03))
+    ax.legend(loc="lower right")
+    plt.show()
+
+
+def losses(curves):
+    """Training and validation losses over epochs, a panel for every flow."""
+    flows = curves.groupby("flow", sort=False)
+    _, axes = plt.subplots(1, len(flows), figsize=(9, 3))
+    for ax, (flow, curve) in zip(axes, flows, strict=True):
+        plots.training_history(ax, {side: curve[[side]] for side in ("training", "validation")})
+        lowest = curve.validation.min()
+        ax.set(title=flow.replace("_", " "), ylim=(1.05 * lowest, -0.2 * lowest))
+    plt.show()

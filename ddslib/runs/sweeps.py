@@ -1,0 +1,171 @@
+"""Many rows: independent experiments side by side, each made once, whatever was interrupted or went wrong.
+
+A `Run` is an experiment in a workspace.  What its row needs is made in three stages, flows, then searches, then
+rows, so that no two processes make the same thing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from ..config import InputError
+from ..flows.work import epoch
+from ..machine.device import policy, resolve_device
+from ..machine.processes import in_processes, progress
+from ..methods.registry import find
+from .experiment import Experiment
+from .searches import NeededFlow
+from .workspace import Workspace
+
+STAGES = ("flows", "searches", "rows")
+CHORD = 20  # frames, about; enough to tell which searches are long
+
+
+class Run(NamedTuple):
+    """One row to be made."""
+
+    workspace: Workspace
+    experiment: Experiment
+
+
+@dataclass(frozen=True)
+class Task:
+    """One file, and how it is made."""
+
+    path: Path
+    make: partial
+    effort: float = 0.0  # to compare with others of its stage
+
+    def __call__(self):
+        """Make the file where it is missing."""
+        if not self.path.exists():
+            self.make()
+
+
+def evaluate_all(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """The row of every run, in order; flows and searches that are missing are made on all cores.
+
+    Rows themselves are made by this process: that takes less time than to start others.  Raises the first error, once
+    all the others have been tried.
+    """
+    failures = attempt(runs, ("flows", "searches"))
+    for error in failures.values():
+        raise error
+    return [workspace.evaluate(experiment) for workspace, experiment in runs]
+
+
+def attempt(runs: Sequence[Run], stages: Sequence[str] = STAGES, part: slice = slice(None)) -> dict[Run, Exception]:
+    """Make what is missing for the rows of all runs, on all cores; the runs that failed, and why.
+
+    Only `stages` are made, and of every stage only the `part` of what there is to make: other parts may be made
+    elsewhere at the same time.  The data, that is recordings and frames, are made in any case, by this process.
+    """
+    failures, errors = {}, {}
+    possible = []
+    for run in runs:
+        try:
+            possible.append((run, _tasks(run)))
+        except (InputError, OSError) as error:
+            failures[run] = error
+    for stage in stages:
+        wanted = [(run, _due(tasks, stage, stages)) for run, tasks in possible]
+        unique = {task.path: task for _, tasks in wanted for task in tasks}
+        hopeful = {task.path for run, tasks in wanted if run not in failures for task in tasks}
+        mine = [task for task in list(unique.values())[part] if task.path in hopeful]
+        errors |= _make(mine, stage)
+        for run, tasks in wanted:
+            wrong = [errors[task.path] for task in tasks if task.path in errors]
+            if wrong:
+                failures.setdefault(run, wrong[0])
+    return failures
+
+
+def _due(tasks, stage, stages):
+    """A run's tasks of a stage; while others wait for their flows, a run that has its own may search."""
+    ready = all(task.path.exists() for task in tasks["flows"])
+    return tasks["searches"] if ready and stage == "flows" and "searches" in stages else tasks[stage]
+
+
+def _tasks(run):
+    """What the run's row is made of, by stage; renders the chords and prepares the frames on the way."""
+    space, experiment = run
+    return {
+        "flows": [
+            Task(path, partial(space.flow, *needed), _training_effort(space, needed))
+            for path, needed in flows(run).items()
+        ],
+        "searches": [
+            Task(space.fit_path(e), partial(space.decomposition, e), _search_effort(space, e)) for e in _searches(run)
+        ],
+        "rows": [Task(space.row_path(experiment), partial(space.evaluate, experiment))],
+    }
+
+
+def flows(run: Run) -> dict[Path, NeededFlow]:
+    """The flows that the run's row needs: where each is kept, and the arguments of `Workspace.flow`."""
+    space = run.workspace
+    needed = filter(None, map(space.flow_of, _searches(run)))
+    return {space.flow_path(*arguments): arguments for arguments in needed}
+
+
+def _training_effort(space, needed):
+    """Operations of a training; those of a stack take longer, but only by a factor that all stacks have."""
+    epochs, frames = getattr(space.profile, needed.kind).epochs, len(space.frames(needed.without).values)
+    return epochs * epoch(space.profile, needed.kind, frames).operations
+
+
+def _search_effort(space, experiment):
+    """Operations of a search."""
+    method, settings = find(experiment.method), space.settings(experiment.method)
+    samples = len(space.frames(experiment.instrument).values)
+    sizes = method.sizes(space.profile, settings, T=CHORD * experiment.chords, M=samples)
+    return settings.iterations * method.work.iteration(sizes).operations
+
+
+def _searches(run):
+    """The rehearsal, where there is one, and the experiment itself."""
+    space, experiment = run
+    return [space.rehearsal(experiment), experiment] if space.profile.evaluation.rehearse else [experiment]
+
+
+def _threads(stage, tasks):
+    """How many threads each task of a stage has.
+
+    Cores are used better by tasks side by side than by the threads of one task.  A search always has one thread, so
+    that times can be compared; trainings share the cores among them.  A GPU does one thing after the other.
+    """
+    cores = torch.get_num_threads()
+    if policy(resolve_device("auto")).records:
+        return cores
+    return max(1, cores // max(1, tasks)) if stage == "flows" else 1
+
+
+def _make(tasks, stage):
+    """Make what is missing, those of most effort first; the errors, by file."""
+    missing = sorted((task for task in tasks if not task.path.exists()), key=lambda task: -task.effort)
+    errors = {}
+    with progress(stage, "file", len(tasks), len(tasks) - len(missing)) as bar:
+        for index, error in _outcomes(missing, _threads(stage, len(missing))):
+            if error is not None:
+                errors[missing[index].path] = error
+            bar.update()
+    return errors
+
+
+def _outcomes(tasks, threads):
+    """The index and the error of each task as it ends."""
+    if threads < torch.get_num_threads():
+        for index, future in in_processes(tasks, torch.get_num_threads() // threads, threads):
+            yield index, future.exception()
+        return
+    for index, task in enumerate(tasks):
+        try:
+            task()
+        except Exception as error:  # whatever it is, the others go on
+            yield index, error
+        else:
+            yield index, None

@@ -1,0 +1,75 @@
+"""Dictionaries: linear operators whose entries may depend on codes.
+
+NMF and every variant of DDS minimise the same cost over the activations H, and over the codes where
+there are any.  They differ in where the dictionary W comes from, and in nothing else.  So a method is
+a `Dictionary`, and `ddslib.search.search.decompose` is the one algorithm.
+"""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Penalty(NamedTuple):
+    """How unlikely the codes are, weighted by how much their entries are used."""
+
+    value: Tensor  # scalar
+    gradient: Tensor | float  # for H, of its shape
+
+
+class Dictionary(ABC):
+    """W (K, entries), seen only through what a decomposition needs of it.
+
+    A subclass never has to hold W whole: it blocks its own work.  `codes` is the free variable that
+    the entries depend on, or None where they are fixed.
+    """
+
+    codes: Tensor | None = None
+    recordable = True  # whether its work can be recorded, see `ddslib.machine.recording.Recorder`
+
+    @abstractmethod
+    def start(self, X: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The activations H (entries, T) that the search for X (K, T) starts from (paper §IV-C)."""
+
+    @abstractmethod
+    def mix(self, H: Tensor) -> Tensor:
+        """X̂ = W H: (entries, T) to (K, T)."""
+
+    @abstractmethod
+    def correlate(self, G: Tensor) -> Tensor:
+        """Wᵀ G, the gradient for H where G is the gradient for X̂: (K, T) to (entries, T)."""
+
+    @abstractmethod
+    def attribute(self, H: Tensor) -> Tensor:
+        """A (N, T): H times the norms of the entries, summed per source (paper §IV-D)."""
+
+    @abstractmethod
+    def entries(self, source: int) -> Tensor:
+        """Some of the entries of one source, to look at: (K, count)."""
+
+    def refresh(self):  # noqa: B027  a fixed dictionary has nothing to do
+        """Decode the codes; called whenever they have changed."""
+
+    def leave_out(self, silent: Tensor | None):  # noqa: B027  to leave out nothing is always right
+        """From the next `refresh` on, leave alone what will not be used again, for whoever gains by it.
+
+        `silent` (entries, T) marks activations that stay at zero.  None takes all entries in again.
+        """
+
+    def pull_back(self, G: Tensor, H: Tensor, likelihood_weight: float) -> Tensor:
+        """The codes' gradient of J, where G (K, T) is the gradient for X̂: through W, and of the weighted penalty."""
+        raise TypeError(f"{type(self).__name__} has no codes to pull a gradient back to")
+
+    def penalty(self, H: Tensor) -> Penalty:
+        """The weighted negative log-likelihood of the codes, and its gradient for H; nothing without codes."""
+        return Penalty(H.new_zeros(()), 0.0)
+
+
+SHARE_OFFSET = 1e-3  # keeps the shares of a silent frame finite
+
+
+def shares(H: Tensor) -> Tensor:
+    """What each entry contributes to each frame, H / (sum over entries + 10⁻³): as H (entries, T)."""
+    return H / (H.sum(dim=0) + SHARE_OFFSET)
