@@ -24,7 +24,7 @@ def root(tmp_path):
 def prepare(root, tmp_path, smoke):
     def prepare(thin=1, instruments=("CODE0001", "CODE0002")):
         training = replace(smoke.training, thin=thin)
-        recordings = frames.training_recordings(root, instruments, training, smoke.pitches)
+        recordings = maps.find_recordings(root, instrument=instruments)
         return frames.prepare(tmp_path / "store", root, recordings, smoke.front_end, training, smoke.pitches)
 
     return prepare

@@ -127,6 +127,26 @@ def test_the_comparison_is_every_method_on_every_test_piano(quick):
     assert set(Workspace(three, quick.folder).comparison()) == {*close, *ambient}
 
 
+OTHERS = {  # all that another profile may have rendered into the same folder
+    "loudness": {"rendering.loudness": ["P", "F"], "rendering.chords": 3},
+    "styles": {"training.styles": ["NO", "ST"], "rendering.styles": ["NO", "ST"]},
+    "pitches": {"pitches.lowest": 59, "pitches.highest": 64},
+    "chords": {"evaluation.chords": 4},
+}
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+def test_a_row_depends_on_its_configuration_and_not_on_what_was_rendered_before(other, smoke, tmp_path):
+    few = {"pitches.highest": 62, "rendering.loudness": ["M"], "nmf.iterations": 5}
+    few |= {"evaluation.chords": 2, "evaluation.rehearse": False}
+    fresh, used = (Workspace(smoke.changed(few), tmp_path / name, device="cpu") for name in ("fresh", "used"))
+    before = used.changed(other)
+    before.evaluate(before.experiment("nmf"))
+    rows = [space.evaluate(space.experiment("nmf")) for space in (fresh, used)]
+    assert rows[0] | {"seconds": 0} == rows[1] | {"seconds": 0}
+    assert used.notes() == [replace(n, path=used.root / n.path.relative_to(fresh.root)) for n in fresh.notes()]
+
+
 def test_the_threshold_is_chosen_once_for_all_seeds(quick):
     rehearsals = {quick.rehearsal(quick.experiment("dds2", seed=seed)) for seed in range(3)}
     assert {rehearsal.seed for rehearsal in rehearsals} == {0}

@@ -19,7 +19,7 @@ import soundfile
 from ..artefacts import digest, write_text, writing
 from ..config import InputError, Pitches, Rendering
 from ..machine.processes import in_processes, progress
-from .maps import Recording
+from .maps import Recording, sort_key
 from .pianos import PIANOS, find_font
 from .sampler import SAMPLE_RATE
 from .scores import Score, generator_of, scores
@@ -30,8 +30,8 @@ REVISION = 1  # raise when the same score comes to sound different
 RECORDINGS_PER_TASK = 16  # of one piano, which a worker renders in a row, at most
 
 
-def render(root: Path, rendering: Rendering, pitches: Pitches, workers: int | None = None):
-    """Write the corpus below `root`; what is there already is kept.
+def render(root: Path, rendering: Rendering, pitches: Pitches, workers: int | None = None) -> list[Recording]:
+    """The recordings that `rendering` asks for, in a stable order; those that are not below `root` yet are written.
 
     The result is bit-identical from run to run.  An interrupted run is completed by the next.  Raises
     `InputError` for an unknown instrument, a missing SoundFont, or a `root` that holds other files.
@@ -48,6 +48,7 @@ def render(root: Path, rendering: Rendering, pitches: Pitches, workers: int | No
     with progress("rendering", "file", len(wanted), there) as bar:
         for done in _render_all(missing, workers or os.cpu_count() or 1):
             bar.update(done)
+    return sorted((score.recording for score in wanted), key=sort_key)
 
 
 def _prepare_folder(root: Path):

@@ -106,7 +106,7 @@ def all_recordings(root: str | Path) -> list[Recording]:
     parsed = {path: parse(path) for path in paths}
     if unparsed := sorted(path.name for path in paths if not parsed[path]):
         warn_once(f"{root}: skipped {len(unparsed)} file(s) not named as in MAPS, first {unparsed[0]}")
-    recordings = sorted(filter(None, parsed.values()), key=_sort_key)
+    recordings = sorted(filter(None, parsed.values()), key=sort_key)
     if not recordings:
         raise InputError(f"MAPS root {root}: no MAPS_*.wav below it; expected ISOL, RAND, UCHO or MUS recordings")
     return recordings
@@ -149,7 +149,8 @@ def _listed(values):
     return ", ".join(sorted(map(str, values)))
 
 
-def _sort_key(recording: Recording) -> tuple:
+def sort_key(recording: Recording) -> tuple:
+    """What recordings are sorted by: set, instrument, then field by field."""
     values = (getattr(recording, field.name) for field in fields(Recording) if field.name != "path")
     return (*((value is not None, value if value is not None else 0) for value in values), str(recording.path))
 

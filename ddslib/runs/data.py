@@ -10,8 +10,7 @@ from ..artefacts import content_digest
 from ..config import InputError, Instruments, Profile
 from ..recordings import corpus
 from ..recordings.maps import Recording, find_recordings
-from ..spectra import frames as frame_sets
-from ..spectra.frames import Frames
+from ..spectra.frames import Frames, prepare
 from ..spectra.mixture import Mixture, mixture
 from .experiment import Chords
 
@@ -39,7 +38,7 @@ class Data:
             corpus.render(self.root, self.profile.rendering, self.profile.pitches)
 
     def notes(self, without: str | None = None) -> list[Recording]:
-        """The isolated notes of all training pianos but the family of the piano `without`, by pitch."""
+        """The isolated notes of all training pianos but the family of the piano `without`."""
         instruments = self.instruments.training(without)
         return _notes(self.root, self._rendering, instruments, self.profile.training, self.profile.pitches)
 
@@ -84,16 +83,18 @@ def contents(recordings: Iterable[Recording]) -> str:
 
 
 def _notes(root, rendering, instruments, training, pitches):
+    """Of a rendered corpus what the profile asks for, and nothing else, whatever lies beside it."""
     if rendering:
         wanted = replace(rendering, isol_instruments=instruments, rand_instruments=(), styles=training.styles)
-        corpus.render(root, wanted, pitches)
-    return frame_sets.training_recordings(root, instruments, training, pitches)
+        return corpus.render(root, wanted, pitches)
+    own = {"set": "ISOL", "style": training.styles, "instrument": instruments, "pitch": pitches.numbers}
+    return find_recordings(root, **own)
 
 
 @lru_cache(maxsize=32)  # a grid asks for the same again and again, and to look for files takes its time
 def _frames(folder, root, rendering, instruments, front_end, training, pitches):
     notes = _notes(root, rendering, instruments, training, pitches)
-    return frame_sets.prepare(folder, root, notes, front_end, training, pitches)
+    return prepare(folder, root, notes, front_end, training, pitches)
 
 
 @lru_cache(maxsize=256)
@@ -103,8 +104,9 @@ def _chords(root, rendering, instrument, polyphony, intensity, count, pitches):
             rendering, isol_instruments=(), rand_instruments=(instrument,), polyphonies=(polyphony,),
             intensities=(intensity,), chords=count,
         )  # fmt: skip
-        corpus.render(root, wanted, pitches)
-    found = find_recordings(root, set="RAND", instrument=instrument, polyphony=polyphony, intensity=intensity)
+        found = corpus.render(root, wanted, pitches)
+    else:
+        found = find_recordings(root, set="RAND", instrument=instrument, polyphony=polyphony, intensity=intensity)
     inside = [r for r in found if pitches.lowest <= r.lowest and r.highest <= pitches.highest]
     chosen = sorted(inside, key=lambda recording: recording.number)[:count]
     if len(chosen) < count:

@@ -5,7 +5,7 @@ by source.  It is named by the digest of all it depends on, so a stale one is ne
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +16,7 @@ import numpy as np
 from ..artefacts import content_digest, digest, signature, writing
 from ..config import FrontEnd, InputError, Pitches, Training
 from ..machine.processes import progress
-from ..recordings.maps import Recording, find_recordings
+from ..recordings.maps import Recording
 from ..recordings.notes import warn_of_disagreements
 from .labels import labelled_spectrogram
 
@@ -56,16 +56,6 @@ class Frames:
         return chosen[units]
 
 
-def training_recordings(
-    root: Path, instruments: Iterable[str], training: Training, pitches: Pitches
-) -> list[Recording]:
-    """The ISOL recordings of `instruments` below `root`, sorted by pitch."""
-    recordings = find_recordings(
-        root, set="ISOL", style=training.styles, instrument=tuple(instruments), pitch=pitches.numbers
-    )
-    return sorted(recordings, key=lambda recording: recording.pitch)
-
-
 def prepare(
     folder: Path,
     root: Path,
@@ -78,6 +68,7 @@ def prepare(
 
     Raises `InputError` where a recording is unusable.
     """
+    recordings = sorted(recordings, key=lambda recording: recording.pitch)
     inputs = signature((path for r in recordings for path in (r.path, r.midi)), root)
     choice = (training.styles, training.thin)  # the split is made later and moves no frame
     store = folder / digest(REVISION, front_end, pitches, choice, inputs)
