@@ -180,6 +180,37 @@ def test_a_corpus_of_an_older_renderer_is_rendered_anew(tmp_path, monkeypatch):
     assert wav.read_bytes()[:4] == b"RIFF"
 
 
+def test_what_others_have_put_into_a_corpus_survives_another_renderer(tmp_path, monkeypatch):
+    chords = replace(SMALL, isol_instruments=(), rand_instruments=("CsGMGrnd",), polyphonies=(2,), chords=1)
+    corpus.render(tmp_path, chords, PITCHES, workers=1)
+    rendered = set(tmp_path.rglob("*.*"))
+    names = (
+        "MyUpright/MAPS_ISOL_NO_F_S0_M60_MyUprigh",
+        "CsGMGrnd/take one",
+        "MyUpright/MAPS_RAND_P2_M60-71_I32-96_S0_n1_CsGMGrnd",
+    )
+    own = [tmp_path / f"{name}{suffix}" for name in names for suffix in (".wav", ".mid", ".txt", ".flac")]
+    for path in own:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"precious")
+    old = [path for path in rendered if path.suffix in (".wav", ".mid", ".txt", ".flac")]
+    for path in old:
+        path.write_bytes(b"old")
+    monkeypatch.setattr(corpus, "REVISION", corpus.REVISION + 1)
+    corpus.render(tmp_path, chords, PITCHES, workers=1)
+    assert all(path.read_bytes() == b"precious" for path in own)
+    assert len(old) == 5 and not any(path.read_bytes() == b"old" for path in old)
+
+
+@pytest.mark.parametrize("stamp", ["", '{"revis', "[]"])
+def test_a_stamp_that_was_cut_is_one_of_another_renderer(stamp, tmp_path):
+    tiny = replace(SMALL, isol_instruments=("CsGMGrnd",), rand_instruments=(), styles=("ST",), loudness=("F",))
+    (tmp_path / "rendering.json").write_text(stamp)
+    (tmp_path / ".rendering.json.killed").mkdir()
+    assert len(corpus.render(tmp_path, tiny, Pitches(60, 60), workers=1)) == 1
+    assert (tmp_path / "rendering.json").read_text() != stamp
+
+
 def test_a_folder_of_other_files_is_left_alone(tmp_path):
     (tmp_path / "MAPS_MUS-mine_CODE1234.wav").write_bytes(b"precious")
     with pytest.raises(InputError, match="expected an empty or new folder"):

@@ -19,7 +19,7 @@ import soundfile
 from ..artefacts import digest, write_text, writing
 from ..config import InputError, Pitches, Rendering
 from ..machine.processes import in_processes, progress
-from .maps import Recording, sort_key
+from .maps import Recording, parse, sort_key
 from .pianos import PIANOS, find_font
 from .sampler import SAMPLE_RATE
 from .scores import Score, generator_of, scores
@@ -52,19 +52,32 @@ def render(root: Path, rendering: Rendering, pitches: Pitches, workers: int | No
 
 
 def _prepare_folder(root: Path):
-    """Make sure that `root` is the renderer's to write to, and empty of what an older renderer made."""
+    """Make sure that `root` is the renderer's to write to, and free of what an older renderer made.
+
+    What anybody else has put there is never touched.
+    """
     stamp = root / "rendering.json"
-    current = {"revision": REVISION, "pianos": digest(PIANOS)}
-    if stamp.exists():
-        if json.loads(stamp.read_text()) == current:
-            return
+    current = json.dumps({"revision": REVISION, "pianos": digest(PIANOS)})
+    in_the_way = [path.name for path in root.glob("[!.]*")]  # before the stamp is looked for, which others may write
+    if not stamp.exists():
+        if in_the_way:
+            raise InputError(f"{root}: holds {in_the_way[0]}, which was not rendered; expected an empty or new folder")
+    elif stamp.read_text() == current:
+        return
+    else:
         log.warning("%s: rendered by another version; rendering it anew", root)
         for path in root.rglob("*.*"):
-            if path.suffix in {".wav", ".mid", ".txt", ".flac"}:
+            if _is_rendered(path, root):
                 path.unlink()
-    elif root.is_dir() and any(root.iterdir()):
-        raise InputError(f"{root}: holds files that are not a rendered corpus; expected an empty or new folder")
-    write_text(stamp, json.dumps(current))
+    write_text(stamp, current)
+
+
+def _is_rendered(path: Path, root: Path) -> bool:
+    """Whether a file lies where the renderer puts its own, and is called as they are."""
+    is_stem = path.suffix == ".flac" and path.parent.parent.name == "stems"
+    recording = parse(path.parent.with_suffix(".wav") if is_stem else path)
+    is_own = recording is not None and path.relative_to(root).parts[0] == recording.instrument in PIANOS
+    return is_own and (is_stem or path.suffix in (".wav", ".mid", ".txt"))
 
 
 def _render_all(missing, workers):

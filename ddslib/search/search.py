@@ -60,7 +60,7 @@ def decompose(
 def _start(X, dictionary, fit, generator):
     """The activations that a search starts from."""
     H = dictionary.start(X, generator)
-    if not isinstance(fit, CodeFit) or fit.start == "random":
+    if dictionary.codes is None or not isinstance(fit, CodeFit) or fit.start == "random":
         return H
     fitted = decompose(X, dictionary.modes(), FITTING, H).H
     return fitted.clamp(min=LEAST_FITTED * fitted.mean())
