@@ -184,11 +184,8 @@ def test_what_others_have_put_into_a_corpus_survives_another_renderer(tmp_path, 
     chords = replace(SMALL, isol_instruments=(), rand_instruments=("CsGMGrnd",), polyphonies=(2,), chords=1)
     corpus.render(tmp_path, chords, PITCHES, workers=1)
     rendered = set(tmp_path.rglob("*.*"))
-    names = (
-        "MyUpright/MAPS_ISOL_NO_F_S0_M60_MyUprigh",
-        "CsGMGrnd/take one",
-        "MyUpright/MAPS_RAND_P2_M60-71_I32-96_S0_n1_CsGMGrnd",
-    )
+    mine = "MyUpright/MAPS_ISOL_NO_F_S0_M60_MyUprigh", "MyUpright/MAPS_RAND_P2_M60-71_I32-96_S0_n1_CsGMGrnd"
+    names = (*mine, "CsGMGrnd/take one")
     own = [tmp_path / f"{name}{suffix}" for name in names for suffix in (".wav", ".mid", ".txt", ".flac")]
     for path in own:
         path.parent.mkdir(exist_ok=True)

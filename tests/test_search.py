@@ -504,6 +504,17 @@ def test_all_segments_share_the_codes_that_were_found_on_a_sample_of_the_frames(
     assert 0 < error < 1
 
 
+@pytest.mark.parametrize("name", ["DDS-1", "DDS-2", "DDS-3"])
+def test_segments_may_start_from_fitted_activations(name, generator):
+    X = random(generator, 10, 12)
+    fit = CodeFit(iterations=5, step_size=0.02, positivity="relu", start="fitted")
+    make = {"DDS-1": lambda frames: FrameDictionary(note_flows(torch.Generator().manual_seed(3)), frames)}
+    shared = METHODS[name](torch.Generator().manual_seed(3)) if name != "DDS-1" else None
+    A, error = decompose_long(X, make.get(name, lambda frames: shared), fit, segment=6, generator=generator)
+    assert A.shape == (3, 12)
+    assert 0 < error < 1
+
+
 def test_segments_with_fixed_entries_are_decomposed_by_the_rule_of_nmf(generator):
     X = random(generator, 10, 12)
     fit = Fit(iterations=60, step_size=0.02, positivity="relu", likelihood_weight=1e-3, sparsity_weight=0.0)
