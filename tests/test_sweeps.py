@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import redirect_stderr
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from ddslib import cli
 from ddslib.config import InputError, load_profile
 from ddslib.flows import training
 from ddslib.machine import processes
+from ddslib.machine.device import policy
 from ddslib.machine.limits import threads as torch_threads
 from ddslib.machine.processes import in_processes
 from ddslib.methods.registry import registered
@@ -172,13 +174,37 @@ def test_workers_are_other_processes_with_so_many_threads(threads):
     assert found[1].result() == threads
 
 
-@pytest.mark.parametrize(
-    ("stage", "tasks", "threads"),
-    [("flows", 1, 4), ("flows", 2, 2), ("flows", 9, 1), ("searches", 1, 1), ("rows", 9, 1)],
-)
-def test_searches_have_one_thread_and_trainings_share_the_cores(stage, tasks, threads):
+CPU = policy(torch.device("cpu"))
+GPU = replace(CPU, records=True)
+
+
+def _tell_threads(path: Path) -> None:
+    path.write_text(str(torch.get_num_threads()))
+
+
+def task(path, own=CPU, **more) -> sweeps.Task:
+    return sweeps.Task(path, partial(_tell_threads, path), own, **more)
+
+
+@pytest.mark.parametrize(("trains", "own", "tasks", "expected"), [
+    (True, CPU, 1, 4), (True, CPU, 2, 2), (True, CPU, 9, 1), (False, CPU, 1, 1), (False, CPU, 9, 1), (False, GPU, 9, 4)
+])  # fmt: skip
+def test_searches_have_one_thread_and_trainings_share_the_cores(trains, own, tasks, expected, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # that there is a GPU makes no difference
     with torch_threads(4):
-        assert sweeps._threads(stage, tasks) == threads
+        assert task(tmp_path, own=own, shares_cores=trains).threads(tasks) == expected
+
+
+@pytest.mark.parametrize("stage", sweeps.STAGES)
+def test_a_search_has_one_thread_in_whatever_stage_and_process_it_runs(stage, tmp_path):
+    search, training, alone = (tmp_path / name for name in ("search", "training", "alone"))
+    with torch_threads(2):
+        assert not sweeps._make([task(search)], stage)
+        assert not sweeps._make([task(training, shares_cores=True)], stage)
+        assert torch.get_num_threads() == 2
+    with torch_threads(1):
+        assert not sweeps._make([task(alone)], stage)
+    assert [path.read_text() for path in (search, training, alone)] == ["1", "2", "1"]
 
 
 class Terminal(io.StringIO):
@@ -200,7 +226,7 @@ def test_what_takes_longest_begins_first(tmp_path):
     begun = []
     efforts = {"short": 1.0, "long": 3.0, "there": 9.0, "middle": 2.0}
     (tmp_path / "there").touch()
-    tasks = [sweeps.Task(tmp_path / name, partial(begun.append, name), effort) for name, effort in efforts.items()]
+    tasks = [sweeps.Task(tmp_path / name, partial(begun.append, name), CPU, effort) for name, effort in efforts.items()]
     with torch_threads(1):
         assert not sweeps._make(tasks, "rows")
     assert begun == ["long", "middle", "short"]

@@ -14,7 +14,8 @@ import torch
 
 from ..config import InputError
 from ..flows.work import epoch
-from ..machine.device import policy, resolve_device
+from ..machine.device import Policy
+from ..machine.limits import threads
 from ..machine.processes import in_processes, progress
 from ..methods.registry import find
 from .experiment import Experiment
@@ -38,12 +39,27 @@ class Task:
 
     path: Path
     make: partial
+    policy: Policy  # of the device that it runs on
     effort: float = 0.0  # to compare with others of its stage
+    shares_cores: bool = False  # whether it gains by more threads than one
 
     def __call__(self):
         """Make the file where it is missing."""
-        if not self.path.exists():
-            self.make()
+        with threads(torch.get_num_threads() if self.shares_cores else 1):
+            if not self.path.exists():
+                self.make()
+
+    def threads(self, tasks: int) -> int:
+        """How many it has beside others of so many in all.
+
+        Cores are used better by tasks side by side than by the threads of one.  So trainings share the cores among
+        them, and a search has one thread wherever it runs, so that times can be compared.  A GPU does one thing after
+        the other.
+        """
+        cores = torch.get_num_threads()
+        if self.policy.records:
+            return cores
+        return max(1, cores // tasks) if self.shares_cores else 1
 
 
 def evaluate_all(runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -95,13 +111,14 @@ def _tasks(run):
     space, experiment = run
     return {
         "flows": [
-            Task(path, partial(space.flow, *needed), _training_effort(space, needed))
+            Task(path, partial(space.flow, *needed), space.policy, _training_effort(space, needed), shares_cores=True)
             for path, needed in flows(run).items()
         ],
         "searches": [
-            Task(space.fit_path(e), partial(space.decomposition, e), _search_effort(space, e)) for e in _searches(run)
+            Task(space.fit_path(e), partial(space.decomposition, e), space.policy, _search_effort(space, e))
+            for e in _searches(run)
         ],
-        "rows": [Task(space.row_path(experiment), partial(space.evaluate, experiment))],
+        "rows": [Task(space.row_path(experiment), partial(space.evaluate, experiment), space.policy)],
     }
 
 
@@ -132,34 +149,23 @@ def _searches(run):
     return [space.rehearsal(experiment), experiment] if space.profile.evaluation.rehearse else [experiment]
 
 
-def _threads(stage, tasks):
-    """How many threads each task of a stage has.
-
-    Cores are used better by tasks side by side than by the threads of one task.  A search always has one thread, so
-    that times can be compared; trainings share the cores among them.  A GPU does one thing after the other.
-    """
-    cores = torch.get_num_threads()
-    if policy(resolve_device("auto")).records:
-        return cores
-    return max(1, cores // max(1, tasks)) if stage == "flows" else 1
-
-
 def _make(tasks, stage):
     """Make what is missing, those of most effort first; the errors, by file."""
     missing = sorted((task for task in tasks if not task.path.exists()), key=lambda task: -task.effort)
     errors = {}
     with progress(stage, "file", len(tasks), len(tasks) - len(missing)) as bar:
-        for index, error in _outcomes(missing, _threads(stage, len(missing))):
+        for index, error in _outcomes(missing):
             if error is not None:
                 errors[missing[index].path] = error
             bar.update()
     return errors
 
 
-def _outcomes(tasks, threads):
+def _outcomes(tasks):
     """The index and the error of each task as it ends."""
-    if threads < torch.get_num_threads():
-        for index, future in in_processes(tasks, torch.get_num_threads() // threads, threads):
+    cores, most = torch.get_num_threads(), max((task.threads(len(tasks)) for task in tasks), default=1)
+    if most < cores:
+        for index, future in in_processes(tasks, cores // most, most):
             yield index, future.exception()
         return
     for index, task in enumerate(tasks):
