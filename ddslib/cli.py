@@ -76,7 +76,10 @@ def _setting(text):
     key, equals, value = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"{text!r}; expected KEY=VALUE")
-    return key, parse_value(value)
+    try:
+        return key, parse_value(value)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(f"{key}: {error}") from error
 
 
 def _part(text):
@@ -141,12 +144,12 @@ def _sweep(options):
 
     lines = grids.read_grid(options.grid, partial(_workspace, options))
     stages = [stage for stage in sweeps.STAGES if options.stage in (None, stage)]
-    failures = sweeps.attempt([line.run for line in lines], stages, options.part)
-    for line in lines:
-        if line.run in failures:
-            print(f"{options.grid}, line {line.number}: {failures[line.run]}", file=sys.stderr)
-    if failures and "rows" in stages:  # a flow that failed must not keep the rows of others waiting
-        raise InputError(f"{len(failures)} of {len(lines)} rows failed; what is right is kept")
+    failures = sweeps.attempt([line.run for line in lines if line.run], stages, options.part)
+    failed = [(line.number, error) for line in lines if (error := line.error or failures.get(line.run))]
+    for number, error in failed:
+        print(f"{options.grid}, line {number}: {error}", file=sys.stderr)
+    if failed and "rows" in stages:  # a flow that failed must not keep the rows of others waiting
+        raise InputError(f"{len(failed)} of {len(lines)} rows failed; what is right is kept")
 
 
 def _collect(options):

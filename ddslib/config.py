@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import (
+    AfterValidator,
     ConfigDict,
     Field,
     NonNegativeFloat,
@@ -33,12 +34,22 @@ YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where
 
 Pitch = Annotated[int, Field(ge=21, le=108)]
 Polyphony = Annotated[int, Field(ge=2, le=7)]
-Intensity = Annotated[str, Field(pattern=r"^I\d+-\d+$")]
+ChordCount = Annotated[int, Field(gt=0, le=50)]  # of a kind, as many as MAPS has
 Style = Literal["NO", "LG", "ST", "RE"]  # a trill is no isolated note
 Loudness = Literal["P", "M", "F"]
 LabelRule = Literal["key", "pedal"]
 
 Kind = TypeVar("Kind")
+
+
+def _in_range(intensity: str) -> str:
+    softest, loudest = map(int, intensity[1:].split("-"))
+    if not 1 <= softest <= loudest <= 127:
+        raise ValueError("expected velocities from 1 to 127, the softest first")
+    return intensity
+
+
+Intensity = Annotated[str, Field(pattern=r"^I\d+-\d+$"), AfterValidator(_in_range)]
 frozen = dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
 
 
@@ -110,7 +121,7 @@ class Rendering:
     loudness: tuple[Loudness, ...]
     polyphonies: tuple[Polyphony, ...]
     intensities: tuple[Intensity, ...]
-    chords: Annotated[int, Field(gt=0, le=50)]  # per RAND cell
+    chords: ChordCount  # per RAND cell
 
 
 @frozen
@@ -129,7 +140,7 @@ class Evaluation:
 
     polyphony: Polyphony
     intensity: Intensity
-    chords: Annotated[int, Field(gt=0, le=50)]
+    chords: ChordCount
     epsilon: PositiveFloat  # at most this counts as silent in the sparsity
     seeds: PositiveInt  # how many seeds the comparison takes, from the profile's on
     draws: PositiveInt  # of the bootstrap that gives the intervals
@@ -232,11 +243,18 @@ def load_profile(profile: str | Path, settings: Mapping[str, Any] | None = None)
 
 
 def parse_value(text: str) -> Any:
-    """What a key of a profile is set to, as JSON or YAML has it; to YAML alone 1e-4 would be a text."""
+    """What a key of a profile is set to, as JSON or YAML has it; to YAML alone 1e-4 would be a text.
+
+    Raises `InputError` where it is neither.
+    """
     try:
         return json.loads(text)
     except json.JSONDecodeError:
+        pass
+    try:
         return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{text!r} is not readable; expected a value as in YAML") from error
 
 
 def _read(profile):
@@ -286,6 +304,8 @@ def validated(kind: type[Kind], content: dict, file: str, section: str = "") -> 
     # JSON is the strict mode in which a list is a tuple and 1 is a float, but "1" is no number.
     try:
         return TypeAdapter(kind).validate_json(json.dumps(content))
+    except TypeError as error:
+        raise InputError(f"{file}: expected numbers, texts, lists and mappings: {error}") from error
     except ValidationError as error:
         prefix = f"{section}." if section else ""
         problems = (f"{prefix}{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors())

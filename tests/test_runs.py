@@ -12,7 +12,6 @@ from ddslib.flows import training
 from ddslib.machine.device import policy, resolve_device
 from ddslib.machine.rounding import SINGLE
 from ddslib.methods.registry import registered
-from ddslib.runs.experiment import Experiment
 from ddslib.runs.workspace import Workspace
 
 COLUMNS = """
@@ -47,6 +46,7 @@ def test_a_row_has_its_columns_and_the_expected_numbers(row):
 )
 def test_flows_and_decompositions_know_their_precision(device, flows, named, smoke, workspace, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "A GPU")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
     mixed, single = (
         Workspace(replace(smoke, precision=precision), workspace.folder, device=device)
@@ -218,16 +218,35 @@ def test_real_maps_takes_the_place_of_the_rendered_corpus(tmp_path, smoke):
     assert not (tmp_path / "work").exists()
 
 
-def test_an_unknown_method_is_an_error():
-    with pytest.raises(InputError, match="no method 'magic'; expected one of nmf, dds1, dds2, dds3"):
-        Experiment(method="magic", instrument="MsGnStCl", polyphony=2, intensity="I32-96", chords=6)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "magic"}, "no method 'magic'; expected one of nmf, dds1, dds2, dds3"),
+        ({"polyphony": 8}, "experiment: polyphony: .*7"),
+        ({"polyphony": "three"}, "experiment: polyphony: .*integer"),
+        ({"chords": 51}, "experiment: chords: .*50"),
+        ({"chords": 0}, "experiment: chords: .*greater than 0"),
+        ({"chords": 6.5}, "experiment: chords: .*integer"),
+        ({"intensity": "loud"}, "experiment: intensity: .*pattern"),
+        ({"intensity": "I96-32"}, "intensity: .*the softest first"),
+        ({"intensity": "I0-500"}, "intensity: .*from 1 to 127"),
+        ({"seed": -1, "method": "dds2"}, "seed: .*0"),
+    ],
+)
+def test_an_experiment_that_cannot_be_is_an_error(changes, message, workspace):
+    with pytest.raises(InputError, match=message):
+        workspace.experiment(**{"method": "nmf"} | changes)
 
 
 def test_auto_is_cuda_where_there_is_one(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert resolve_device("auto").type == "cuda"
+    assert str(resolve_device("cuda:1")) == "cuda:1"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert resolve_device("auto").type == "cpu"
+    for name in ("cuda", "cuda:0", "xyz", "meta"):
+        with pytest.raises(InputError, match=f"device '{name}' cannot be had here; expected auto or one of cpu"):
+            resolve_device(name)
 
 
 def test_the_command_line_prints_the_row(workspace, row, capsys):
@@ -253,6 +272,10 @@ def test_the_command_line_prints_the_row(workspace, row, capsys):
         (["evaluate", "--profile", "large"], "'large' not found"),
         (["evaluate", "--profile", "smoke", "--set", "nmf.iterations=many"], "nmf.iterations: "),
         (["evaluate", "--profile", "smoke", "--maps-root", "nowhere"], "nowhere: no such folder"),
+        (["evaluate", "--profile", "smoke", "--polyphony", "8"], "polyphony: "),
+        (["evaluate", "--profile", "smoke", "--chords", "51"], "chords: "),
+        (["evaluate", "--profile", "smoke", "--intensity", "I9"], "intensity: "),
+        (["evaluate", "--profile", "smoke", "--device", "xyz"], "device 'xyz' cannot be had here"),
     ],
 )
 def test_the_command_line_reports_bad_input_in_one_line(arguments, message, capsys, tmp_path, monkeypatch):

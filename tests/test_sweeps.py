@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -83,21 +84,52 @@ def test_a_line_of_a_grid_is_an_experiment_in_a_workspace(grid, make):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("polyphony\n2\n", "no column 'method'"),
-        ("method,tempo\nnmf,3\n", "line 2: .*tempo: .*[Uu]nexpected"),
-        ("method,polyphony\nnmf,2\nmagic,2\n", "line 3: no method 'magic'"),
-        ("method,polyphony\nnmf\n", "line 2: expected as many cells"),
-        ("method,nmf.iterations\nnmf,many\n", "line 2: .*nmf.iterations"),
-        ("method,polyphony\n,2\n", "line 2: .*method"),
-        ("method,polyphony\nnmf,two\n", "line 2: polyphony is 'two', expected a whole number"),
+        (b"polyphony\n2\n", "bad.csv: no column 'method'"),
+        ("method,instrument\nnmf,M\xfcller\n".encode("latin-1"), "bad.csv: not readable as UTF-8"),
+        (b"", "bad.csv: no column 'method'"),
     ],
 )
-def test_a_bad_grid_names_its_line(text, message, make, tmp_path):
-    (tmp_path / "bad.csv").write_text(text)
+def test_what_is_no_grid_is_an_error(text, message, make, tmp_path):
+    (tmp_path / "bad.csv").write_bytes(text)
     with pytest.raises(InputError, match=message):
         grids.read_grid(tmp_path / "bad.csv", make)
     with pytest.raises(InputError, match=r"nowhere\.csv: no such file"):
         grids.read_grid(tmp_path / "nowhere.csv", make)
+
+
+BAD_LINES = {  # columns, cells, and what is said of them
+    "key": ("tempo", "3", "tempo: .*[Uu]nexpected"),
+    "method": ("method", "magic", "no method 'magic'"),
+    "cells": (None, "nmf", "expected as many cells"),
+    "value": ("nmf.iterations", "many", "nmf.iterations: "),
+    "syntax": ("nmf.iterations", "[1", "'\\[1' is not readable"),
+    "date": ("nmf.iterations", "2024-01-01", "expected numbers, texts"),
+    "no method": ("method", "", "no method ''"),
+    "text": ("polyphony", "two", "polyphony is 'two', expected a whole number"),
+    "polyphony": ("polyphony", "9", "polyphony: .*7"),
+    "chords": ("chords", "51", "chords: .*50"),
+    "intensity": ("intensity", "loud", "intensity: "),
+}
+
+
+@pytest.mark.parametrize(("key", "cell", "message"), BAD_LINES.values(), ids=BAD_LINES)
+def test_a_bad_line_is_named_and_does_not_stop_the_others(key, cell, message, folder, tmp_path, capsys):
+    grid, columns = (
+        tmp_path / "grid.csv",
+        list(dict.fromkeys(filter(None, ["method", key, "nmf.iterations", "polyphony"]))),
+    )
+    good = {"method": "nmf", "nmf.iterations": 4, "polyphony": 2}
+    lines = [good, good | {key: cell}] if key else [good]
+    rows = [",".join(str(line.get(column, "")) for column in columns) for line in lines] + ([] if key else [cell])
+    grid.write_text("\ufeff" + "\n".join([",".join(columns), *rows]) + "\n")  # with a byte-order mark
+    settings = [f"--set={name}={json.dumps(value)}" for name, value in HASTY.items() if "dds" not in name]
+    arguments = [str(grid), "--profile", "smoke", "--work", str(folder), "--device", "cpu", *settings]
+    assert cli.main(["sweep", *arguments]) == 1
+    first, last = capsys.readouterr().err.splitlines()
+    assert re.search(f"grid.csv, line 3: .*{message}", first)
+    assert "1 of 2 rows failed" in last
+    assert cli.main(["collect", *arguments, "--output", str(tmp_path / "table.csv")]) == 1
+    assert "1 rows" in capsys.readouterr().out
 
 
 def test_rows_side_by_side_are_the_rows_one_by_one(grid, make, folder, tmp_path):

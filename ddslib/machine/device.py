@@ -104,5 +104,13 @@ def devices() -> list[torch.device]:
 
 
 def resolve_device(name: str) -> torch.device:
-    """``"auto"`` is CUDA where there is one, else the CPU; other names are torch's."""
-    return devices()[-1] if name == "auto" else torch.device(name)
+    """``"auto"`` is CUDA where there is one, else the CPU; other names are torch's.
+
+    Raises `InputError` for what cannot be had here.
+    """
+    here = devices()
+    if name == "auto":
+        return here[-1]
+    if name.partition(":")[0] not in map(str, here):
+        raise InputError(f"device {name!r} cannot be had here; expected auto or one of {', '.join(map(str, here))}")
+    return torch.device(name)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..artefacts import content_digest
-from ..config import InputError, Instruments, Profile
+from ..config import InputError, Instruments, Profile, validated
 from ..recordings import corpus
 from ..recordings.maps import Recording, find_recordings
 from ..spectra.frames import Frames, prepare
@@ -49,8 +49,11 @@ class Data:
         return _frames(self.folder / "frames", self.root, self._rendering, instruments, *parts)
 
     def chords(self, **changes: Any) -> Chords:
-        """The chords that the profile has decomposed; `changes` that are None leave them as they are."""
-        return Chords(**self._usual_chords() | given(changes))
+        """The chords that the profile has decomposed; `changes` that are None leave them as they are.
+
+        Raises `InputError` naming a value that cannot be.
+        """
+        return validated(Chords, self._usual_chords() | given(changes), "chords")
 
     def _usual_chords(self):
         evaluation = self.profile.evaluation

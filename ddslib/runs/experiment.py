@@ -1,8 +1,11 @@
 """The unit of every table: one configuration, from which one row is made."""
 
-from dataclasses import dataclass
+from typing import Annotated
 
-from ..methods.registry import find
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from ..config import ChordCount, Intensity, Polyphony
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -10,18 +13,15 @@ class Chords:
     """Random chords of one kind that are joined to a mixture, the first by number."""
 
     instrument: str
-    polyphony: int
-    intensity: str
-    chords: int
+    polyphony: Polyphony
+    intensity: Intensity
+    chords: ChordCount
     root: str = ""  # a tree in MAPS's layout; empty for the workspace's own
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment(Chords):
-    """A method, and the chords that it decomposes.  Raises `InputError` where there is no such method."""
+    """A method, and the chords that it decomposes."""
 
     method: str
-    seed: int | None = None  # of the flow's training and of the start of H; None where nothing is drawn
-
-    def __post_init__(self):
-        find(self.method)
+    seed: Annotated[int, Field(ge=0)] | None = None  # of the flow's training and the start of H, if any is drawn

@@ -22,7 +22,8 @@ class GridLine(NamedTuple):
 
     number: int  # in the file, from 1
     cells: dict[str, Any]
-    run: Run
+    run: Run | None  # None where the line asks for what cannot be
+    error: InputError | None = None
 
 
 def read_grid(path: Path, workspace: Callable[[Mapping[str, Any]], Workspace]) -> list[GridLine]:
@@ -30,26 +31,27 @@ def read_grid(path: Path, workspace: Callable[[Mapping[str, Any]], Workspace]) -
 
     Columns are `OF_EXPERIMENT`, of which ``method`` has to be there, and keys of the profile such as
     ``dds3.components``; an empty cell leaves it to the profile.  ``workspace(settings)`` gives the workspace
-    whose profile has those keys changed.  Raises `InputError` naming the file and the line.
+    whose profile has those keys changed.  A line that asks for what cannot be has an error; the others are read.
+    Raises `InputError` naming the file if it is no grid.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected a grid, a CSV file with a column 'method'")
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        if "method" not in (reader.fieldnames or []):
-            raise InputError(
-                f"{path}: no column 'method'; expected {', '.join(OF_EXPERIMENT)}, and keys of the profile"
-            )
-        return [_grid_line(path, reader.line_num, cells, workspace) for cells in reader]
+    try:
+        reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not readable as UTF-8 ({error.reason} at byte {error.start})") from error
+    if "method" not in (reader.fieldnames or []):
+        raise InputError(f"{path}: no column 'method'; expected {', '.join(OF_EXPERIMENT)}, and keys of the profile")
+    return [_grid_line(reader.line_num, texts, workspace) for texts in reader]
 
 
-def _grid_line(path, number, texts, workspace):
+def _grid_line(number, texts, workspace):
     try:
         cells = dict(_cells(texts))
         space = workspace({key: value for key, value in cells.items() if key not in OF_EXPERIMENT})
         experiment = space.experiment(**{"method": ""} | {key: cells[key] for key in OF_EXPERIMENT if key in cells})
     except InputError as error:
-        raise InputError(f"{path}, line {number}: {error}") from error
+        return GridLine(number, texts, None, error)
     return GridLine(number, cells, Run(space, experiment))
 
 
@@ -74,7 +76,7 @@ def collect(lines: Sequence[GridLine]) -> tuple[pd.DataFrame, list[GridLine]]:
     """
     found, missing = {}, []
     for line in lines:
-        path = _row_path(line.run)
+        path = line.run and _row_path(line.run)
         if path is not None and path.exists():
             row = json.loads(path.read_text())
             found.setdefault(path, _told_apart(line.cells, row) | row)

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from .. import __version__, measures
 from ..artefacts import digest, writing
+from ..config import validated
 from ..methods.method import Materials
 from ..methods.registry import find, settings
 from ..search.dictionary import Dictionary
@@ -47,10 +48,10 @@ class Searches(Trainings):
     def experiment(self, method: str, **changes: Any) -> Experiment:
         """The profile's experiment for a method; `changes` that are None leave it as it is.
 
-        Without a flow nothing is drawn, so there is no seed.
+        Without a flow nothing is drawn, so there is no seed.  Raises `InputError` naming a value that cannot be.
         """
-        usual = self._usual_chords() | {"seed": self.profile.seed} | given(changes)
-        return Experiment(method=method, **usual | ({} if find(method).flow else {"seed": None}))
+        asked = self._usual_chords() | {"seed": self.profile.seed} | given(changes) | {"method": method}
+        return validated(Experiment, asked | ({} if find(method).flow else {"seed": None}), "experiment")
 
     def flow_of(self, experiment: Experiment) -> NeededFlow | None:
         """The flow that the experiment decodes with.  A piano never explains itself: its own family is left out."""
