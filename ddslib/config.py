@@ -12,6 +12,7 @@ what is right; it is checked when a workspace opens the profile.
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
+from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -238,7 +239,9 @@ def load_profile(profile: str | Path, settings: Mapping[str, Any] | None = None)
 
     `settings` maps dotted keys to values.  Raises `InputError` naming the file and the key.
     """
-    path, content = _read(profile)
+    files = _read(profile)
+    content = reduce(_merged, [content for _, content in reversed(files)])
+    path = files[0][0]
     return _profile({"name": path.stem, "file": str(path), **content}, settings or {})
 
 
@@ -257,19 +260,33 @@ def parse_value(text: str) -> Any:
         raise InputError(f"{text!r} is not readable; expected a value as in YAML") from error
 
 
-def _read(profile):
-    path = Path(profile) if str(profile).endswith((".yaml", ".yml")) else PROFILES / f"{profile}.yaml"
+def profile_files(profile: str | Path) -> list[Path]:
+    """All files that a profile is read from: its own, and those that it extends."""
+    return [path for path, _ in _read(profile)]
+
+
+def _read(profile, folder=Path()):
+    """A profile's file and what stands in it, then those of the profile that it extends, and so on.
+
+    A path is taken from `folder`, which is that of the file that names it.
+    """
+    own_file = str(profile).endswith((".yaml", ".yml"))
+    path = folder / Path(profile).expanduser() if own_file else PROFILES / f"{profile}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml"))) or "none"
         raise InputError(f"profile {str(profile)!r} not found; expected a .yaml file or one of: {known}")
     try:
-        content = yaml.load(path.read_text(), YAML)
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not readable as YAML: {error}") from error
+        # A copy in which no two sections are one, as they may be in YAML, and all values are plain.
+        content = json.loads(json.dumps(yaml.load(path.read_text(encoding="utf-8"), YAML)))
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
+        raise InputError(f"{path}: not readable as YAML of plain values: {error}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a mapping of keys, got {type(content).__name__}")
     parent = content.pop("extends", None)
-    return path, _merged(_read(parent)[1], content) if parent else content
+    try:
+        return [(path, content), *(_read(parent, path.parent) if parent else [])]
+    except RecursionError:
+        raise InputError(f"{path}: extends itself, perhaps through others; expected an end") from None
 
 
 def _merged(base, changes):
@@ -284,7 +301,6 @@ def _sections(content):
 
 def _profile(content, settings):
     """The profile of `content`, in which some keys are set and methods' sections stand beside the others."""
-    content = json.loads(json.dumps(content))  # a copy in which no two sections are one, as they may be in YAML
     for dotted, value in settings.items():
         *sections, key = dotted.split(".")
         inner = content

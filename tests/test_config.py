@@ -1,6 +1,6 @@
 import pytest
 
-from ddslib.config import PROFILES, InputError, load_profile, parse_value
+from ddslib.config import PROFILES, InputError, load_profile, parse_value, profile_files
 from ddslib.runs.workspace import Workspace
 
 
@@ -17,7 +17,7 @@ def test_every_profile_loads():
 
 def write(tmp_path, text):
     path = tmp_path / "mine.yaml"
-    path.write_text(text)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return path
 
 
@@ -26,6 +26,24 @@ def test_a_profile_extends_another_section_by_section(tmp_path):
     laptop = load_profile("laptop")
     assert (mine.name, mine.front_end.bins, mine.front_end.hop) == ("mine", 100, laptop.front_end.hop)
     assert mine.methods == laptop.methods
+
+
+def test_what_is_extended_is_found_beside_the_file_and_known_as_an_input(tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "base.yaml").write_text("extends: smoke\nseed: 7\n")
+    (tmp_path / "mine" / "own.yaml").write_text("extends: ../base.yaml\nevaluation: {chords: 3}\n")
+    for folder, name in ((tmp_path, "mine/own.yaml"), (tmp_path / "mine", "own.yaml")):
+        monkeypatch.chdir(folder)
+        own = load_profile(name)
+        assert (own.name, own.seed, own.evaluation.chords, own.front_end.bins) == ("own", 7, 3, 256)
+        files = [path.resolve() for path in profile_files(name)]
+        ours = [tmp_path / "mine" / "own.yaml", tmp_path / "base.yaml"]
+        assert files == [*ours, PROFILES / "smoke.yaml", PROFILES / "laptop.yaml"]
+
+
+def test_a_method_s_section_is_changed_by_itself_even_where_the_file_shares_it():
+    changed = load_profile("laptop", {"dds3.components": 3}).methods
+    assert (changed["dds3"]["components"], changed["dds2"]["components"]) == (3, 8)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +61,9 @@ def test_a_profile_extends_another_section_by_section(tmp_path):
         ("- a list", "expected a mapping"),
         ("a: [", "not readable as YAML"),
         ("extends: nowhere", "'nowhere' not found; expected .* laptop"),
+        ("extends: mine.yaml", r"mine\.yaml: extends itself"),
+        ("extends: laptop\nseed: 2024-01-01", "not readable as YAML of plain values"),
+        (b"seed: \xff", "not readable as YAML"),
     ],
 )
 def test_bad_profiles_are_errors_that_name_file_and_key(tmp_path, text, message):

@@ -401,3 +401,21 @@ def test_a_flow_that_failed_is_not_trained_again_for_its_rows(make, tmp_path, mo
     failures = sweeps.attempt([line.run for line in lines])
     assert [str(error) for error in failures.values()] == ["diverged"] * 2
     assert len(calls) == 2  # with all training pianos, and without the validation piano's family
+
+
+def test_a_sweep_begins_anew_when_anything_that_its_rows_depend_on_has_changed(tmp_path):
+    parent, profile, grid = (tmp_path / name for name in ("base.yaml", "mine.yaml", "grid.csv"))
+    parent.write_text("extends: smoke\n")
+    profile.write_text("extends: base.yaml\n")
+    write_grid(grid, {"method": "nmf"})
+    configuration = [f"grid={grid}", f"profile={profile}", f"work={tmp_path}", "maps_root=", "parts=1", "threads=1"]
+    snakemake = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/sweep.smk", "--cores", "1", "--dry-run"]
+    command = [*snakemake, "--forceall", "--config", *configuration]
+    planned = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    jobs = [job.partition("input: ")[2].splitlines()[0] for job in (planned.stdout + planned.stderr).split("rule ")[1:]]
+    data, flows, searches, rows, _ = (job.split(", ") for job in jobs)
+    shipped = [REPOSITORY / "ddslib" / "profiles" / name for name in ("smoke.yaml", "laptop.yaml")]
+    assert {*map(str, [grid, profile, parent, *shipped]), "ddslib/runs/searches.py", "ddslib/search/search.py"} <= {
+        *data
+    }
+    assert [Path(*stage).name for stage in (flows, searches, rows)] == ["data", "flows-1-of-1", "searches-1-of-1"]

@@ -1,17 +1,18 @@
 # A grid of rows on any executor: data -> flows -> searches -> rows.
 #
 # Every stage is made in parts, one job each.  A part that failed is tried again by the next run, and makes
-# only what is missing; `ddslib collect` says which rows are there.
+# only what is missing; `ddslib collect` says which rows are there.  All that rows depend on and that may change is an
+# input of the first stage, from which all others follow: the grid, the profile with what it extends, the library.
 
-import hashlib
 from pathlib import Path
+
+from ddslib.config import profile_files
 
 GRID = config["grid"]
 WORK = config["work"]
 PARTS = range(1, int(config["parts"]) + 1)
 ARGUMENTS = f"{GRID} --profile {config['profile']} --work {WORK} --maps-root '{config['maps_root'] or ''}'"
-CONTENT = hashlib.sha256(Path(GRID).read_bytes()).hexdigest()[:12]
-DONE = f"{WORK}/done/sweep-{CONTENT}"
+DONE = f"{WORK}/done/sweep-{Path(GRID).stem}"
 
 
 def after(*stage):
@@ -24,6 +25,10 @@ rule table:
 
 
 rule data:
+    input:
+        GRID,
+        [*map(str, profile_files(config["profile"]))],
+        sorted(map(str, Path("ddslib").rglob("*.py"))),
     output:
         touch(f"{DONE}/data"),
     shell:
