@@ -129,7 +129,9 @@ dictionary.refresh()
 print(f"λ = {fit.likelihood_weight:g}")
 for name, z in (("at zero", codes), ("somewhere", somewhere)):
     print(f"codes {name}: the penalty is {penalty(z, H):.3f}, for {frames} frames")
-assert torch.allclose(dictionary.penalty(H).value, penalty(somewhere, H), rtol=1e-4)
+assert torch.allclose(
+    dictionary.penalty(H).value.float(), penalty(somewhere, H), rtol=1e-4
+)
 
 # %% [markdown]
 # ## The start

@@ -87,7 +87,9 @@ assert torch.allclose(X_hat, dictionary.mix(H), rtol=1e-4, atol=1e-4)
 # %%
 share = (H / (H.sum(dim=0) + 1e-3)).sum(dim=1)
 surprisal = codes.flatten(0, 1).square().sum(dim=1) / (2 * K) + math.log(2 * math.pi) / 2
-assert torch.allclose((share * surprisal).sum(), dictionary.penalty(H).value, rtol=1e-4)
+assert torch.allclose(
+    (share * surprisal).sum(), dictionary.penalty(H).value.float(), rtol=1e-4
+)
 
 # %% [markdown]
 # **What sharing saves.** The unknowns are the codes and the activations. The number of codes no longer grows with the

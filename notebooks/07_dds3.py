@@ -87,7 +87,9 @@ assert torch.allclose(X_hat, dictionary.mix(H), rtol=1e-3, atol=1e-3)
 # %%
 share = (H / (H.sum(dim=0) + 1e-3)).sum(dim=1)
 surprisal = codes.square().sum(dim=1) / (2 * D) + math.log(2 * math.pi) / 2
-assert torch.allclose((share * surprisal).sum(), dictionary.penalty(H).value, rtol=1e-4)
+assert torch.allclose(
+    (share * surprisal).sum(), dictionary.penalty(H).value.float(), rtol=1e-4
+)
 H_start = H * (first.mean() / (N * C)).sqrt()
 assert torch.allclose(H_start, dictionary.start(first, draws()))
 

@@ -17,7 +17,7 @@ from ddslib.runs.workspace import Workspace
 COLUMNS = """
 profile method instrument polyphony intensity chords frames bins components iterations likelihood_weight positivity
 mixing sparsity_weight start seed psa frame_psa sparsity average_precision average_precision_per_frame precision recall
-f_measure relative_error cost seconds parameters device version
+f_measure relative_error cost seconds parameters device version ended
 """.split()  # noqa: SIM905
 
 
@@ -39,6 +39,7 @@ def test_a_row_has_its_columns_and_the_expected_numbers(row):
     golden = {"psa": 0.796, "sparsity": 0.232, "average_precision": 1.0, "f_measure": 0.984, "relative_error": 0.206}
     assert {name: row[name] for name in golden} == pytest.approx(golden, abs=0.01)
     assert (row["frames"], row["iterations"], row["parameters"]) == (123, 100, 3780 * 256)
+    assert row["ended"] == "iterations made"
 
 
 @pytest.mark.parametrize(

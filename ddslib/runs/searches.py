@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from .. import __version__, measures
 from ..artefacts import digest, writing
@@ -21,7 +22,7 @@ from .data import contents, given
 from .experiment import Experiment
 from .trainings import Trainings
 
-REVISION = 6  # raise when the same configuration comes to yield other numbers
+REVISION = 7  # raise when the same configuration comes to yield other numbers
 
 
 class NeededFlow(NamedTuple):
@@ -126,6 +127,7 @@ class Searches(Trainings):
 
 def _save(result, path, provenance):
     values = {field.name: getattr(result, field.name) for field in fields(result)}
+    description = {"provenance": json.dumps(provenance), "version": __version__, "ended": values.pop("ended")}
     # Clones, since columns of one tensor may not be saved as tensors of their own.
     tensors = {
         name: torch.as_tensor(value).cpu().clone(memory_format=torch.contiguous_format)
@@ -133,10 +135,13 @@ def _save(result, path, provenance):
         if value is not None
     }
     with writing(path) as target:
-        save_file(tensors, target, metadata={"provenance": json.dumps(provenance), "version": __version__})
+        save_file(tensors, target, metadata=description)
 
 
 def _load(path, device):
-    tensors = load_file(path)
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
+        ended = file.metadata()["ended"]
     moved = {name: tensors[name].to(device) for name in ("H", "A", "X_hat", "codes") if name in tensors}
-    return Decomposition(**{"codes": None} | tensors | moved | {"seconds": float(tensors["seconds"])})
+    described = {"seconds": float(tensors["seconds"]), "ended": ended}
+    return Decomposition(**{"codes": None} | tensors | moved | described)

@@ -17,7 +17,7 @@ from .searches import Searches
 COLUMNS = """
 profile method instrument polyphony intensity chords frames bins components iterations likelihood_weight positivity
 mixing sparsity_weight start seed psa frame_psa sparsity average_precision average_precision_per_frame precision recall
-f_measure relative_error cost seconds parameters device version
+f_measure relative_error cost seconds parameters device version ended
 """.split()  # noqa: SIM905  of a row; None where a method has no such thing
 
 
@@ -116,6 +116,7 @@ class Workspace(Searches):
                 "relative_error": measures.relative_error(mixture.X, found.X_hat),
                 "cost": float(found.cost.min()),
                 "seconds": found.seconds,
+                "ended": found.ended,
                 "parameters": self.parameters(experiment),
                 "device": self.policy.label(self._rounding),
                 "version": __version__,

@@ -44,7 +44,9 @@ class DecodedDictionary(Dictionary):
     def _penalty(self, H, surprisal):
         """Surprisals (entries, 1) or (entries, T), weighted by the entries' shares."""
         frame_surprisal = (shares(H) * surprisal).sum(dim=0)
-        return Penalty(frame_surprisal.sum(), (surprisal - frame_surprisal) / (H.sum(dim=0) + SHARE_OFFSET))
+        return Penalty(
+            frame_surprisal.sum(dtype=torch.float64), (surprisal - frame_surprisal) / (H.sum(dim=0) + SHARE_OFFSET)
+        )
 
 
 class Decoded:

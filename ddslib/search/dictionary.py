@@ -15,7 +15,7 @@ from torch import Tensor
 class Penalty(NamedTuple):
     """How unlikely the codes are, weighted by how much their entries are used."""
 
-    value: Tensor  # scalar
+    value: Tensor  # scalar, in double precision
     gradient: Tensor | float  # for H, of its shape
 
 
@@ -64,7 +64,7 @@ class Dictionary(ABC):
 
     def penalty(self, H: Tensor) -> Penalty:
         """The weighted negative log-likelihood of the codes, and its gradient for H; nothing without codes."""
-        return Penalty(H.new_zeros(()), 0.0)
+        return Penalty(H.new_zeros((), dtype=torch.float64), 0.0)
 
 
 SHARE_OFFSET = 1e-3  # keeps the shares of a silent frame finite

@@ -9,7 +9,10 @@ from .dictionary import Dictionary
 
 
 class Cost(NamedTuple):
-    """J, and the part of it that is the distance between X and X̂; both ()."""
+    """J, and the part of it that is the distance between X and X̂; both (), in double precision.
+
+    In single precision a cost that hardly falls may repeat to the last bit.
+    """
 
     total: Tensor
     distance: Tensor
@@ -29,10 +32,10 @@ class LogMagnitudes:
 
     def cost(self, X: Tensor, X_hat: Tensor, H: Tensor, dictionary: Dictionary) -> Cost:
         """J for X and X̂ (K, T), activations H (entries, T) and the dictionary's codes."""
-        distance = torch.linalg.vector_norm(X - X_hat)
+        distance = torch.linalg.vector_norm(X - X_hat, dtype=torch.float64)
         total = distance + self._likelihood_weight * dictionary.penalty(H).value
         if self._sparsity_weight:
-            total += self._sparsity_weight * H.sum()
+            total += self._sparsity_weight * H.sum(dtype=torch.float64)
         return Cost(total, distance)
 
     def activations_gradient(self, X: Tensor, X_hat: Tensor, H: Tensor, dictionary: Dictionary) -> Tensor:

@@ -9,9 +9,8 @@ from torch import Tensor
 from ..config import InputError
 from .objective import Cost
 
-SMALLEST_CHANGE = 1e-15  # of the cost between iterations: below, the search has converged
 PATIENCE_WORSE = 10  # iterations above the best cost before the steps are halved
-PATIENCE_STUCK = 100  # iterations without a fall of the cost before the search stops
+PATIENCE_STUCK = 100  # iterations without a fall of the cost before the search stops; one that repeats is no fall
 
 
 class Lowest:
@@ -38,12 +37,17 @@ class Schedule:
 
     def __init__(self, optimisers: Sequence[torch.optim.Optimizer], X: Tensor, between: int):
         self._step_sizes = [group["lr"] for optimiser in optimisers for group in optimiser.param_groups]
-        self._lowest, self._previous = X.new_full((), math.inf), X.new_full((), math.inf)
+        self._lowest, self._previous = X.new_full((2,), math.inf, dtype=torch.float64)
         self._worse, self._stuck = X.new_zeros(()), X.new_zeros(())
         self._over = torch.zeros((), dtype=torch.bool, device=X.device)
         self._recorded = torch.zeros(between, 4, dtype=torch.float64, device=X.device)  # the newest last
         self.history: list[list[float]] = []  # cost, distance and step size, up to the last look
         self._ended = False
+
+    @property
+    def ended(self) -> str:
+        """Why the search ended, as far as it has been looked at."""
+        return "cost stopped falling" if self._ended else "iterations made"
 
     def is_lowest(self, cost: Cost) -> Tensor:
         """Whether no cost that was recorded before the end is as low: ()."""
@@ -54,8 +58,7 @@ class Schedule:
         total = cost.total
         self._worse.add_(1).mul_(total > self._lowest)
         self._stuck.add_(1).mul_(total >= self._previous)
-        converged = (total - self._previous).abs() < SMALLEST_CHANGE
-        self._over |= converged | (self._stuck > PATIENCE_STUCK)
+        self._over |= self._stuck > PATIENCE_STUCK
         torch.minimum(self._lowest, total, out=self._lowest)
         self._previous.copy_(total)
         newest = torch.stack([part.double() for part in (*cost, self._step_sizes[0], self._over)])

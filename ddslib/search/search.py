@@ -31,6 +31,7 @@ class Decomposition:
     distance: Tensor  # (iterations,): the part of J that is the distance between X and X̂
     step_size: Tensor  # (iterations,)
     seconds: float
+    ended: str  # why: the cost had stopped falling, or as many iterations were made as were asked for
 
     @property
     def iterations(self) -> int:
@@ -112,7 +113,8 @@ class Search:
             self._dictionary.refresh()
         A, X_hat = self._dictionary.attribute(H), self._dictionary.mix(H)
         cost, distance, step_size = torch.tensor(self._schedule.history, dtype=torch.float64).T
-        return Decomposition(H, A, X_hat, codes, cost, distance, step_size, time.perf_counter() - self._begun)
+        seconds = time.perf_counter() - self._begun
+        return Decomposition(H, A, X_hat, codes, cost, distance, step_size, seconds, self._schedule.ended)
 
     def _leave_out_the_silent(self):
         """What is recorded has to be the same every time, so nothing is left out there."""
