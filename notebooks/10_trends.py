@@ -40,7 +40,7 @@ from ddslib.pages.trends import CLAIM, Trends, figure, longer
 without_f = {"evaluation.rehearse": False, **settings}  # so no threshold to look for
 workspace = open_chapter(profile, without_f, work_dir, maps_root, device)
 evaluation, front_end = workspace.profile.evaluation, workspace.profile.front_end
-close, ambient = workspace.instruments.test
+close, *others = workspace.instruments.test
 chords = min(chords, evaluation.chords)
 print(
     f"{close}, {chords} chords, P{evaluation.polyphony}, {evaluation.intensity},",
@@ -276,7 +276,8 @@ trends.told("sparsity")
 figure(points, "distance", "recording")
 
 # %%
-trends.compare("distance", "close is easier", METHODS, ambient, close)
+for far in others:
+    trends.compare("distance", "close is easier", METHODS, far, close)
 trends.told("distance")
 
 # %% [markdown]

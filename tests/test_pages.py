@@ -8,13 +8,14 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import torch
 from matplotlib.colors import to_rgb
 
 from ddslib.config import Pitches
-from ddslib.pages import figures, players, plots, reports
+from ddslib.pages import comparison, figures, players, plots, reports
 from ddslib.pages.chapter import Beside, open_chapter, open_study
 from ddslib.pages.flows import NoteFrames
 from ddslib.search.search import Decomposition
@@ -50,7 +51,7 @@ def result(study, generator):
     codes, history = torch.rand(N, C, K, generator=generator), torch.tensor([4.0, 2.0, 3.0])
     return Decomposition(
         H=H, A=A, X_hat=study.X, codes=codes, cost=history + 1, distance=history,
-        step_size=torch.tensor([0.1, 0.1, 0.05]), seconds=1.0,
+        step_size=torch.tensor([0.1, 0.1, 0.05]), seconds=1.0, ended="iterations made",
     )  # fmt: skip
 
 
@@ -212,3 +213,17 @@ def test_players_keep_the_sound_and_its_loudness():
         assert np.abs(np.fft.rfft(decoded[:16000])).argmax() == pytest.approx(440, abs=2)
         levels.append(np.abs(decoded[4000:12000]).max())
     assert levels[1] / levels[0] == pytest.approx(5, rel=0.05)
+
+
+@pytest.mark.parametrize("pianos", [["NEAR"], ["NEAR", "FAR"], ["NEAR", "FAR", "OTHER"]], ids=len)
+def test_methods_are_compared_on_any_number_of_pianos(pianos):
+    measured = ("psa", "average_precision", "relative_error")
+    lines = pd.MultiIndex.from_product([comparison.METHODS, pianos, measured])
+    estimates = pd.DataFrame({"low": 0.6, "high": 0.8, "mean": 0.7}, index=lines)
+    comparison.by_method(estimates, pianos)
+    ax = plt.gcf().axes[0]
+    assert len(ax.containers) == len(pianos)
+    assert [text.get_text() for text in ax.get_xticklabels()] == list(comparison.NAMES.values())
+    others = comparison.tables(estimates, pianos[1:])
+    assert len(others) == len(comparison.METHODS) * (len(pianos) - 1)
+    plt.close("all")

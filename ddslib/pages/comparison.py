@@ -51,20 +51,26 @@ def table(estimates, instrument):
     return text.unstack(sort=False).rename(index=NAMES, columns=MEASURE_LABELS)
 
 
+def tables(estimates, instruments):
+    """The same for several pianos, or for none."""
+    return pd.concat([table(estimates, piano).assign(piano=piano) for piano in instruments] or [pd.DataFrame()])
+
+
 def by_method(estimates, instruments):
-    """PSA, beside the paper's, and average precision of every method: the first piano filled, the second open."""
+    """PSA, beside the paper's, and average precision of every method: the first piano filled, others open."""
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True)
     places = pd.Series(range(len(NAMES)), NAMES)
     for ax, measure in zip(axes, ATTRIBUTION, strict=True):
         for number, instrument in enumerate(instruments):
             found = estimates.xs((instrument, measure), level=(1, 2))
             sides = found[["low", "high"]].sub(found["mean"], axis=0).abs().T
-            x, face = places - 0.12 + 0.24 * number, "white" if number else plots.RIGHT
-            ax.errorbar(x, found["mean"], sides, fmt="o", capsize=3, color=plots.RIGHT, mfc=face, label=instrument)
+            x = places + 0.24 * (number - (len(instruments) - 1) / 2)
+            style = {"color": plots.RIGHT, "mfc": "white" if number else plots.RIGHT, "label": instrument}
+            ax.errorbar(x, found["mean"], sides, fmt="o", capsize=3, **style)
         ax.set_xticks(places, NAMES.values())
         ax.set(ylabel=MEASURE_LABELS[measure], ylim=(0, 1.04))
     axes[0].plot(places, PAPER["psa"].reindex(NAMES), "_", color=plots.WRONG, markersize=26, label="paper")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=1 + len(instruments))
     plt.show()
 
 
