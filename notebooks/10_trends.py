@@ -246,7 +246,7 @@ trends.told("entries")
 # ## 5. Sparsity
 #
 # The paper: sparsity grows from NMF to DDS-3 without being asked for, and an explicit term can add to it. Here the
-# term is $\mu \sum_{kt} H_{kt}$, added to the cost, `sparsity_weight` in the profile. At $\mu = 0$ nothing is asked for.
+# term is $\mu \sum_{jt} H_{jt}$, added to the cost, `sparsity_weight` in the profile. At $\mu = 0$ nothing is asked for.
 
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "PSA, average precision and sparsity against the weight of an explicit sparsity term.", "name": "fig-trend-sparsity"}, "image": {"alt": "Three panels with lines of points with error bars for NMF, DDS-2 and DDS-3, and a single point for DDS-1 at zero."}}
