@@ -221,8 +221,8 @@ speed.against_peers(GPU)
 #
 # A number in bfloat16 has the range of one in single precision, and a third of its digits. What does that do to what is found? On a CPU that has instructions
 # for it, the searches of {doc}`08_comparison` with the paper's settings were made twice, with and without. Here are means over both recordings, and over the seeds where there
-# are some. What rounding changes is to be compared with what another seed changes, which is given without its sign. *Lower* counts the searches in
-# which rounding makes the measure lower:
+# are some. What rounding changes in a search, without its sign, is to be compared with what another seed changes. *Lower* counts the
+# searches in which rounding makes the measure lower:
 
 # %% tags=["hide-input"]
 speed.what_rounding_changes(comparison.kept("precision-laptop.csv"))

@@ -189,7 +189,10 @@ def test_an_interval_draws_whole_chords_and_spreads_over_runs():
 
     assert measures.interval(found((same,))) == (1, 1)
     assert measures.interval(found((same,), (3 * same,))) == (1, 3)
-    assert list(found((chord,))) == list(found((chord,), (chord,)))  # the same chords, however many runs there are
+    assert list(found((chord,))) == pytest.approx(list(found((chord,), (chord,))))  # however many runs there are
+    many = found(*((number * same,) for number in range(9)), draws=4000)
+    assert many.mean() == pytest.approx(4, abs=0.1)  # around the mean over runs, as near as that is known
+    assert many.std() == pytest.approx(np.std(range(9)) / 3, rel=0.1)
     halves = found((np.where(chord == 7, 0.0, 1.0),))
     assert set(halves) == {0.0, 0.5, 1.0}
     assert np.mean(halves == 0.5) == pytest.approx(0.5, abs=0.1)

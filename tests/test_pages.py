@@ -219,10 +219,12 @@ def test_players_keep_the_sound_and_its_loudness():
 def test_methods_are_compared_on_any_number_of_pianos(pianos):
     measured = ("psa", "average_precision", "relative_error")
     lines = pd.MultiIndex.from_product([comparison.METHODS, pianos, measured])
-    estimates = pd.DataFrame({"low": 0.6, "high": 0.8, "mean": 0.7}, index=lines)
+    estimates = pd.DataFrame({"low": 0.6, "high": 0.8, "mean": 0.5}, index=lines)  # outside of its interval
     comparison.by_method(estimates, pianos)
     ax = plt.gcf().axes[0]
     assert len(ax.containers) == len(pianos)
+    bars = ax.containers[0].lines[2][0].get_segments()
+    assert all(bar[:, 1] == pytest.approx([0.6, 0.8]) for bar in bars)
     assert [text.get_text() for text in ax.get_xticklabels()] == list(comparison.NAMES.values())
     others = comparison.tables(estimates, pianos[1:])
     assert len(others) == len(comparison.METHODS) * (len(pianos) - 1)

@@ -36,14 +36,12 @@ def bootstrap(
     """Results (draws,) of `measure`, as they would be with other runs and other chords.
 
     `runs` holds the measure's arguments once for every seed, and `chord` (T,) says which chord a frame is from.
-    Every draw takes one run, and as many chords as there are, with replacement: a frame's weight is how often its
-    chord was drawn.
+    Every draw takes as many chords as there are, with replacement, and of as many runs as there are, with replacement,
+    the mean: a frame's weight is how often its chord was drawn.
     """
     names, index = np.unique(as_array(chord), return_inverse=True)
     times = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
-    run = generator.integers(len(runs), size=draws)  # after the chords, which do not depend on how many runs there are
-    results = np.empty(draws)
-    for number in np.unique(run):
-        chosen = run == number
-        results[chosen] = measure(*runs[number], weights=times[chosen][:, index])
-    return results
+    # After the chords, which do not depend on how many runs there are.
+    shares = generator.multinomial(len(runs), np.full(len(runs), 1 / len(runs)), size=draws) / len(runs)
+    results = np.stack([measure(*run, weights=times[:, index]) for run in runs], axis=1)
+    return (shares * results).sum(axis=1)

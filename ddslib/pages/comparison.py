@@ -63,10 +63,9 @@ def by_method(estimates, instruments):
     for ax, measure in zip(axes, ATTRIBUTION, strict=True):
         for number, instrument in enumerate(instruments):
             found = estimates.xs((instrument, measure), level=(1, 2))
-            sides = found[["low", "high"]].sub(found["mean"], axis=0).abs().T
-            x = places + 0.24 * (number - (len(instruments) - 1) / 2)
-            style = {"color": plots.RIGHT, "mfc": "white" if number else plots.RIGHT, "label": instrument}
-            ax.errorbar(x, found["mean"], sides, fmt="o", capsize=3, **style)
+            x, face = places + 0.24 * (number - (len(instruments) - 1) / 2), "white" if number else plots.RIGHT
+            own = found["mean"], found["low"], found["high"], plots.RIGHT
+            plots.intervals(ax, x, *own, mfc=face, label=instrument)
         ax.set_xticks(places, NAMES.values())
         ax.set(ylabel=MEASURE_LABELS[measure], ylim=(0, 1.04))
     axes[0].plot(places, PAPER["psa"].reindex(NAMES), "_", color=plots.WRONG, markersize=26, label="paper")

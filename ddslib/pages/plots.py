@@ -54,6 +54,12 @@ def _pitch_edges(pitches):
     return pitches.lowest - 0.5, pitches.highest + 0.5
 
 
+def intervals(ax, x, value, low, high, color, fmt="o", **options):
+    """Values over x as points or lines, and each one's interval from low to high, which need not hold it."""
+    ax.errorbar(x, (low + high) / 2, (high - low) / 2, fmt="none", capsize=3, ecolor=color, elinewidth=1)
+    ax.plot(x, value, fmt, color=color, **options)
+
+
 def octaves(pitches, every=12):
     """The pitches that are marked on an axis, every C or `every` so many semitones, and their names."""
     marked = [pitch for pitch in pitches.numbers if pitch % every == 0]

@@ -10,6 +10,7 @@ from .. import measures
 from ..artefacts import write_text
 from ..runs.grids import read_grid
 from ..runs.sweeps import evaluate_all
+from . import plots
 from .chapter import RESULTS
 from .comparison import ATTRIBUTION, MEASURE_LABELS, METHODS, NAMES, between, bounds
 
@@ -89,9 +90,8 @@ def figure(points, trend, label, *more):
         for (run, name), rows in own.groupby(["run", "method"], sort=False):
             beside = 0.06 * (list(METHODS).index(name) - (len(METHODS) - 1) / 2)
             x = rows["value"].map(places) + beside + (0.03 if run == "longer" else 0)
-            sides = rows[measure] - rows[f"{measure}_low"], rows[f"{measure}_high"] - rows[measure]
-            style = STYLES[run] | {"color": METHODS[name].colour, "label": NAMES[name] if run == "this" else None}
-            ax.errorbar(x, rows[measure], np.clip(sides, 0, None), capsize=2, **style)
+            found = rows[measure], rows[f"{measure}_low"], rows[f"{measure}_high"], METHODS[name].colour
+            plots.intervals(ax, x, *found, label=NAMES[name] if run == "this" else None, **STYLES[run])
         ax.set_xticks(range(len(places)), places)
         ax.set(xlabel=label, ylabel=MEASURE_LABELS[measure])
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(METHODS))
