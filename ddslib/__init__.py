@@ -28,6 +28,11 @@ folder          owns                                               in           
 ==============  =================================================  =======================  ============================
 """
 
+import os
 from importlib.metadata import version
+
+# Threads that spin while they wait take the cores from other processes, and from those that they wait for.  It has
+# to be said before torch is loaded, so whoever imports both imports ddslib first.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __version__ = version("ddslib")

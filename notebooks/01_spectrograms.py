@@ -32,11 +32,6 @@ device = "auto"  # CUDA where there is one, else the CPU
 # %% tags=["hide-input"]
 from contextlib import suppress
 
-import numpy as np
-import pandas as pd
-import torch
-from scipy.optimize import nnls
-
 from ddslib import measures
 from ddslib.config import InputError
 from ddslib.pages import plots
@@ -52,6 +47,11 @@ from ddslib.spectra.spectrogram import (
     magnitude,
     spectrogram,
 )
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.optimize import nnls
 
 workspace = open_chapter(profile, settings, work_dir, maps_root, device)
 front_end, pitches = workspace.profile.front_end, workspace.profile.pitches

@@ -34,10 +34,6 @@ chords = None
 # %% tags=["hide-input"]
 from dataclasses import replace
 
-import numpy as np
-import pandas as pd
-import torch
-
 from ddslib import measures
 from ddslib.pages import figures, plots, reports
 from ddslib.pages.chapter import open_study
@@ -45,6 +41,10 @@ from ddslib.pages.players import players
 from ddslib.recordings.audio import read_audio
 from ddslib.search.search import decompose
 from ddslib.search.stored import SampleDictionary
+
+import numpy as np
+import pandas as pd
+import torch
 
 study = open_study("nmf", globals())
 workspace, fit = study.workspace, study.settings

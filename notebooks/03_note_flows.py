@@ -29,12 +29,6 @@ seed = None  # of the training; None leaves it to the profile
 # %% tags=["hide-input"]
 from dataclasses import replace
 
-import librosa
-import numpy as np
-import pandas as pd
-import torch
-from torch.autograd.functional import jacobian
-
 from ddslib import measures
 from ddslib.flows.flow import standard_normal_log_density
 from ddslib.flows.fused import SELU
@@ -46,6 +40,12 @@ from ddslib.pages.chapter import open_chapter
 from ddslib.pages.flows import NoteFrames, share_of_wild, show_by_noise, show_by_note
 from ddslib.pages.players import players
 from ddslib.spectra import spectrogram
+
+import librosa
+import numpy as np
+import pandas as pd
+import torch
+from torch.autograd.functional import jacobian
 
 workspace = open_chapter(profile, settings, work_dir, maps_root, device, seed)
 profile, device = workspace.profile, workspace.device

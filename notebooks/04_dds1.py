@@ -37,16 +37,16 @@ seed = None  # of the flows' training and of the start of H; None is the profile
 import math
 from dataclasses import replace
 
-import numpy as np
-import torch
-from scipy.optimize import nnls
-
 from ddslib.machine.device import policy
 from ddslib.machine.gradients import saved_bytes
 from ddslib.methods.dds1 import FrameDictionary
 from ddslib.pages import figures, plots, reports
 from ddslib.pages.chapter import evenly, open_chapter, open_study
 from ddslib.search.search import decompose
+
+import numpy as np
+import torch
+from scipy.optimize import nnls
 
 study = open_study("dds1", globals())
 fit, device = study.settings, study.workspace.device

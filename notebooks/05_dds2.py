@@ -35,15 +35,15 @@ seed = None  # of the flows' training and of the start of H; None is the profile
 import math
 from dataclasses import replace
 
-import pandas as pd
-import torch
-from torch.nn.functional import normalize
-
 from ddslib.methods.dds1 import FrameDictionary
 from ddslib.pages import figures, reports
 from ddslib.pages.chapter import evenly, open_study
 from ddslib.search.decoded import SharedDictionary
 from ddslib.search.search import decompose
+
+import pandas as pd
+import torch
+from torch.nn.functional import normalize
 
 study = open_study("dds2", globals())
 fit, device = study.settings, study.workspace.device

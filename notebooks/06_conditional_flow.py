@@ -29,16 +29,6 @@ seed = None  # of the training; None leaves it to the profile
 # %% tags=["hide-input"]
 import math
 
-import librosa
-import numpy as np
-import pandas as pd
-import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import confusion_matrix, log_loss
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from torch.nn import functional
-
 from ddslib.flows import training
 from ddslib.flows.flow import standard_normal_log_density
 from ddslib.flows.glow import ConditionalGlow
@@ -48,6 +38,16 @@ from ddslib.pages.chapter import evenly, open_chapter
 from ddslib.pages.flows import NoteFrames, share_of_wild, show_by_note
 from ddslib.pages.players import players
 from ddslib.spectra.spectrogram import synthesise
+
+import librosa
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import confusion_matrix, log_loss
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch.nn import functional
 
 workspace = open_chapter(profile, settings, work_dir, maps_root, device, seed)
 profile, device = workspace.profile, workspace.device

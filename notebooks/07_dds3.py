@@ -36,12 +36,12 @@ seed = None  # of the flows' training and of the start of H; None is the profile
 import math
 from dataclasses import replace
 
-import torch
-
 from ddslib.methods.registry import find
 from ddslib.pages import figures, plots, reports
 from ddslib.pages.chapter import open_study
 from ddslib.search.decoded import SharedDictionary
+
+import torch
 
 study = open_study("dds3", globals())
 fit, device = study.settings, study.workspace.device

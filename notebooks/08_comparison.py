@@ -31,16 +31,16 @@ seed = None  # the first of the seeds; None leaves it to the profile
 # %% tags=["hide-input"]
 from itertools import pairwise, product
 
-import matplotlib.pyplot as plt
-import numpy as np
-import pandas as pd
-
 from ddslib import measures
 from ddslib.pages import comparison as pages
 from ddslib.pages import plots, reports
 from ddslib.pages.chapter import open_chapter
 from ddslib.pages.comparison import ATTRIBUTION, METHODS, NAMES, PAPER, between
 from ddslib.runs.sweeps import Run, evaluate_all
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
 
 FIRST, *_, LAST = PAPER.index  # from stored entries to one flow for all
 

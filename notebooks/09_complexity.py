@@ -30,8 +30,6 @@ device = "auto"  # CUDA where there is one, else the CPU
 # %% tags=["hide-input"]
 from pathlib import Path
 
-import numpy as np
-
 from ddslib.costs import growth
 from ddslib.machine import limits
 from ddslib.methods.registry import registered
@@ -39,6 +37,8 @@ from ddslib.pages import complexity, plots
 from ddslib.pages.chapter import open_chapter
 from ddslib.search.decoded import SharedDictionary
 from ddslib.search.search import Search
+
+import numpy as np
 
 workspace = open_chapter(profile, settings, work_dir, maps_root, device)
 profile, device = workspace.profile, workspace.device

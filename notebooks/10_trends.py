@@ -30,12 +30,12 @@ chords = 5  # in every mixture: about 100 frames
 # %% tags=["hide-input"]
 from itertools import pairwise, product
 
-import numpy as np
-import pandas as pd
-
 from ddslib.pages.chapter import open_chapter
 from ddslib.pages.comparison import ATTRIBUTION, MEASURE_LABELS, METHODS, NAMES, PAPER
 from ddslib.pages.trends import CLAIM, Trends, figure, longer
+
+import numpy as np
+import pandas as pd
 
 without_f = {"evaluation.rehearse": False, **settings}  # so no threshold to look for
 workspace = open_chapter(profile, without_f, work_dir, maps_root, device)

@@ -35,9 +35,6 @@ chords = 3  # of the validation piano, for the sections that compute
 import math
 from dataclasses import replace
 
-import pandas as pd
-import torch
-
 from ddslib import measures
 from ddslib.config import load_profile
 from ddslib.costs.growth import flow_users
@@ -49,6 +46,9 @@ from ddslib.pages import comparison, speed
 from ddslib.pages.chapter import open_chapter
 from ddslib.search.long import decompose_long
 from ddslib.search.search import decompose
+
+import pandas as pd
+import torch
 
 workspace = open_chapter(profile, settings, work_dir, maps_root, device)
 profile, device = workspace.profile, workspace.device

@@ -31,9 +31,6 @@ import tempfile
 from itertools import product
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
 from ddslib.config import load_profile
 from ddslib.costs.growth import flow_users
 from ddslib.methods.registry import registered
@@ -41,6 +38,9 @@ from ddslib.pages import plots, speed
 from ddslib.pages.chapter import open_chapter
 from ddslib.runs.grids import collect, read_grid
 from ddslib.runs.sweeps import attempt
+
+import numpy as np
+import pandas as pd
 
 workspace = open_chapter(profile, settings, work_dir, maps_root, device)
 profile = workspace.profile

@@ -1,6 +1,8 @@
 """What an installed ddslib brings along and needs."""
 
 import ast
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -8,6 +10,8 @@ import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from zipfile import ZipFile
+
+import pytest
 
 REPOSITORY = Path(__file__).parent.parent
 LIBRARY = REPOSITORY / "ddslib"
@@ -44,3 +48,21 @@ def test_a_wheel_holds_every_file_of_the_library(tmp_path):
     files = {path for path in LIBRARY.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     assert held == {str(path.relative_to(REPOSITORY)) for path in files}
     assert "ddslib/profiles/smoke.yaml" in held
+
+
+def test_threads_that_wait_do_not_spin():
+    """What the library of torch's threads says of itself, wherever a search may run."""
+    search = "from ddslib.search.search import decompose; import torch; torch.ones(9)"
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    told = subprocess.run(
+        [sys.executable, "-c", search], env=environment | {"OMP_DISPLAY_ENV": "true"},
+        capture_output=True, text=True, check=True, cwd=REPOSITORY,
+    )  # fmt: skip
+    policies = re.findall(r"OMP_WAIT_POLICY = '(\w+)'", told.stderr)
+    assert policies and set(policies) == {"PASSIVE"}
+
+
+@pytest.mark.parametrize("chapter", sorted((REPOSITORY / "notebooks").glob("*.py")), ids=lambda path: path.stem)
+def test_chapters_import_the_library_before_torch(chapter):
+    imports = [line for line in chapter.read_text().splitlines() if re.match(r"(import|from) (torch|ddslib)\b", line)]
+    assert imports[0].split()[1].startswith("ddslib")
