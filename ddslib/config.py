@@ -1,6 +1,6 @@
 """Profiles: every number that a run can vary, as frozen dataclasses.
 
-A profile is a YAML file in ``profiles/``, or one of yours that says ``extends: laptop`` and then only
+A profile is a YAML file, shipped in ``ddslib/profiles/``, or one of yours that says ``extends: laptop`` and then only
 what differs.  A key that is missing, unknown or of the wrong type is an error that names the file and
 the key.  Single keys are overridden by their dotted name, as in
 ``load_profile("laptop", {"evaluation.polyphony": 3})``.

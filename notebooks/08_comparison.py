@@ -21,7 +21,7 @@
 # rather than taken over.
 
 # %% tags=["parameters"]
-profile = "laptop"  # a name in profiles/ or the path of a .yaml file
+profile = "laptop"  # the name of a profile or the path of a .yaml file
 settings = {}  # single keys of the profile, such as {"evaluation.chords": 6}
 work_dir = "../work/laptop"  # where everything computed is kept
 maps_root = ""  # real MAPS in place of the rendered corpus
