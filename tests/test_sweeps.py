@@ -237,6 +237,11 @@ def test_a_search_has_one_thread_in_whatever_stage_and_process_it_runs(stage, tm
     with torch_threads(1):
         assert not sweeps._make([task(alone)], stage)
     assert [path.read_text() for path in (search, training, alone)] == ["1", "2", "1"]
+    if stage == "searches":
+        beside_gpu = tmp_path / "beside a GPU"
+        with torch_threads(2):
+            assert not sweeps._make([task(beside_gpu, own=GPU)], stage)
+        assert beside_gpu.read_text() == "2"
 
 
 class Terminal(io.StringIO):

@@ -45,7 +45,7 @@ class Task:
 
     def __call__(self):
         """Make the file where it is missing."""
-        with threads(torch.get_num_threads() if self.shares_cores else 1):
+        with threads(torch.get_num_threads() if self.shares_cores or self.policy.records else 1):
             if not self.path.exists():
                 self.make()
 

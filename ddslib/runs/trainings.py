@@ -39,7 +39,7 @@ class Trainings(Data):
     def _train(self, path, kind, without, seed):
         frames, recipe, rounding = self.frames(without), getattr(self.profile, kind), self._training_rounding
         validation = frames.validation(self.profile.training, seed)
-        checkpoint = path.with_suffix(".checkpoint")
+        checkpoint = path.with_suffix(".training")
         sources = len(self.profile.pitches.numbers)
         trained = training.train(recipe, frames, validation, sources, seed, self.device, checkpoint, rounding)
         provenance = {
