@@ -6,7 +6,6 @@ python -m benchmarks [--device cuda] [--folder results]
 import argparse
 import json
 import platform
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
@@ -47,7 +46,7 @@ def _measured(device):
     rows, reached = zip(*measured, strict=True)
     return {
         "device": limits.name(device),
-        "limits": asdict(limits.median_limits(reached)) | {"usual_gflops": usual},
+        "limits": limits.median_limits(reached)._asdict() | {"usual_gflops": usual},
         "rows": rows,
         "peers": list(tqdm(peers.rows(*sizes, device), "against other libraries", disable=None)),
         "versions": {name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},

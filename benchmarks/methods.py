@@ -20,7 +20,7 @@ from ddslib.machine import limits
 from ddslib.machine.device import policy
 from ddslib.machine.rounding import fast_products
 from ddslib.machine.work import Work
-from ddslib.methods.examples import example, random_frames
+from ddslib.methods.examples import materials, random_frames
 from ddslib.methods.registry import registered, settings
 from ddslib.search.search import Search
 
@@ -99,11 +99,12 @@ def cases(size, device):
 
 
 def iterations(method, size, device, rounding):
-    """What begins a search, again and again with the same dictionary, and returns its iteration."""
+    """What begins a search, again and again with the same flow or samples, and returns its iteration."""
     draws = torch.Generator(device).manual_seed(0)
     X = torch.rand(size.bins, size.frames, generator=draws, device=device)
-    dictionary = example(method, size.of(method), policy(device), rounding)
-    return lambda: Search(X, dictionary, size.settings(method), generator=draws).iterate
+    own, fit = materials(method, size.of(method), policy(device), rounding), size.settings(method)
+    method.dictionary(own, fit)  # now flow or samples are there, and no part of what a search needs
+    return lambda: Search(X, method.dictionary(own, fit), fit, generator=draws).iterate
 
 
 def flow_of(kind, size, device):
@@ -159,9 +160,12 @@ def measure(case, device):
     def ms(step):
         return 1000 * seconds_each(step, device, case.times)
 
-    with limits.PeakMemory(device) as memory:
+    def begun():
         step = case.begin()
         ms(step)
+        return step
+
+    memory, step = limits.peak_bytes(begun, device)
     in_turn = [(limits.measure_limits(device, repeats=1), ms(step)) for _ in range(REPEATS)]
     reached, times = zip(*in_turn, strict=True)
     # On a GPU a step is a recording, which can't be looked into.
@@ -175,6 +179,6 @@ def measure(case, device):
         **asdict(case.work),
         "products_ms": alone and statistics.median([ms(alone) for _ in range(1 + REPEATS)][1:]),
         "fraction": 1000 * limit.seconds(case.work.operations, case.work.bytes) / median,
-        "peak_bytes": memory.bytes,
+        "peak_bytes": memory,
     }
     return row, limit

@@ -5,7 +5,6 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import astuple
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -100,7 +99,7 @@ def _maps(options):
     from .recordings.maps import inventory
 
     print(f"{'instrument':<12}{'set':<6}{'files':>7}{'hours':>8}{'missing partners':>18}")
-    for instrument, set_, recordings, hours, missing in map(astuple, inventory(options.root)):
+    for instrument, set_, recordings, hours, missing in inventory(options.root):
         print(f"{instrument:<12}{set_:<6}{recordings:>7}{hours:>8.2f}{missing:>18}")
 
 

@@ -53,7 +53,7 @@ import pandas as pd
 import torch
 from scipy.optimize import nnls
 
-workspace = open_chapter(profile, settings, work_dir, maps_root, device)
+workspace = open_chapter(globals())
 front_end, pitches = workspace.profile.front_end, workspace.profile.pitches
 
 # %% [markdown]

@@ -137,10 +137,10 @@ result = study.result
 print(f"lowest cost J in {result.iterations} iterations: {result.cost.min():.3g}")
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The cost by iteration. The first step moves all entries at once and overshoots the start by far; then the cost falls.", "name": "fig-nmf-cost"}, "image": {"alt": "A curve on logarithmic axes: the cost starts very high and falls by more than two orders of magnitude, ever more slowly."}}
-figures.cost(result)
+figures.cost(study)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The mixture, what the dictionary makes of it, and the difference: blue is missing, red is too much.", "name": "fig-nmf-fit"}, "image": {"alt": "Three spectrograms: the mixture, its reconstruction, which looks much like it but smoother, and their difference, thin blue and red streaks along partials."}}
-figures.fit(study, result.X_hat)
+figures.fit(study)
 
 # %%
 error = (X - result.X_hat).norm() / X.norm()
@@ -163,10 +163,10 @@ assert torch.allclose(A, result.A, rtol=1e-3, atol=1e-5)
 print(f"entries that are ever active: {(H.amax(dim=1) > 1e-3).sum()} of {M}")
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Activations before and after aggregation. Above: H, the strongest of every handful of neighbouring entries. Below: A, one row a note.", "name": "fig-nmf-h"}, "image": {"alt": "Two images over time. The upper has hundreds of rows of scattered short dashes; in the lower the dashes are gathered in one row for each note, and the notes of each chord stand out as bars."}}
-figures.components(study, H, A)
+figures.components(study)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "A against the piano roll. Teal: activity on notes that sound. Red: on notes that do not. The yellower a sounding note, the less it gets. Strength is the square root of the activity, so that weak errors show.", "name": "fig-nmf-attribution"}, "image": {"alt": "A piano roll in colours: the bars of sounding notes are teal to olive, and pale red cells are spread over many other notes."}}
-figures.attribution(study, A)
+figures.attribution(study)
 
 # %% [markdown]
 # ## How good is it?
@@ -196,7 +196,7 @@ print(
 )
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Sparsity over ε. The dotted line is what the piano roll itself would score, the upright line the ε of our tables.", "name": "fig-nmf-sparsity"}, "image": {"alt": "A rising curve of the share of nearly silent cells over epsilon on a logarithmic axis, below a dotted line near one."}}
-figures.sparsity(study, A)
+figures.sparsity(study)
 
 # %% [markdown]
 # **What PSA does not see.** It asks only whether the activity that is there is right, never whether something is

@@ -47,7 +47,7 @@ import pandas as pd
 import torch
 from torch.autograd.functional import jacobian
 
-workspace = open_chapter(profile, settings, work_dir, maps_root, device, seed)
+workspace = open_chapter(globals())
 profile, device = workspace.profile, workspace.device
 front_end, pitches, recipe = profile.front_end, profile.pitches, profile.note_flows
 

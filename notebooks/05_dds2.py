@@ -43,7 +43,6 @@ from ddslib.search.search import decompose
 
 import pandas as pd
 import torch
-from torch.nn.functional import normalize
 
 study = open_study("dds2", globals())
 fit, device = study.settings, study.workspace.device
@@ -68,8 +67,7 @@ print(f"C = {C} entries for each of N = {N} notes")
 first = study.first_chord()
 frames = first.shape[1]
 codes = torch.zeros(N, C, K, device=device)
-with torch.no_grad():
-    W = flow.inverse(codes).clamp(min=0).flatten(0, 1).T
+W = flow.inverse(codes).clamp(min=0).flatten(0, 1).T
 H = torch.rand(N * C, frames, generator=draws(), device=device)  # the same each time
 X_hat = W @ H
 print(f"W: {K} bins × {N * C} entries, H: {N * C} entries × {frames} frames")
@@ -144,11 +142,11 @@ for name, start in (("equal", equal), ("random", H_start)):
 
 # %%
 result = study.result
-reports.search(result, fit.step_size)
+reports.search(study)
 assert result.distance.min() < 0.7 * result.distance[0]
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The cost by iteration, and the distance within it. Where a code gets to a steep place of its flow the cost leaps up, and soon comes down again.", "name": "fig-dds2-cost"}, "image": {"alt": "Two coinciding curves on logarithmic axes that fall by a factor of two to three, with many narrow spikes that rise up to a hundredfold."}}
-figures.cost(result)
+figures.cost(study)
 
 # %% [markdown]
 # ## The dictionary before and after
@@ -162,10 +160,8 @@ figures.dictionaries(study, before, after)
 # for spectra without a common partial.
 
 # %%
-unit = normalize(after, dim=1, eps=1e-9)
-cosine = unit.mT @ unit  # (N, C, C)
-reports.cosines(study, after)
-assert C == 1 or cosine.min() < 0.99
+cosines = reports.cosines(study, after)
+assert C == 1 or cosines.min() < 0.99
 
 # %% [markdown]
 # A cosine near 1 says that the entries have stayed almost the same. Do they at least divide the work? Here is a note that
@@ -173,7 +169,7 @@ assert C == 1 or cosine.min() < 0.99
 # are multiplied by the norms of the entries, as in $\mathbf{A}$.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The most active note. Above: its mode, its entries and a frame of the held-out piano, each scaled to a maximum of 1; dotted lines mark its partials. Below: how active each entry is. The grey background marks where the note sounds.", "name": "fig-dds2-note"}, "image": {"alt": "Above, spectra of one note over frequency: the mode, several thin curves of the entries that were found and a frame, all with peaks at the dotted lines. Below, the activity of each entry over time as lines, high where the background is grey."}}
-figures.most_active_note(study, result, before, after)
+figures.most_active_note(study, before, after)
 
 # %% [markdown]
 # Entries whose curves lie on each other do little more than one of them would.
@@ -206,22 +202,22 @@ summed = (after.norm(dim=1)[:, :, None] * H).sum(dim=1)
 assert torch.allclose(summed, A, rtol=1e-3, atol=1e-4)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The activations A beside the piano roll.", "name": "fig-dds2-activations"}, "image": {"alt": "Above, an image of activations over time and pitch in which the notes of the chords stand out as bars; below, the piano roll with the same bars."}}
-figures.activations(study, A)
+figures.activations(study)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "A against the piano roll. Teal: activity on notes that sound. Red: on notes that do not.", "name": "fig-dds2-attribution"}, "image": {"alt": "A piano roll in colours: the bars of sounding notes are teal to olive, with patches of pale red on other notes and much white between them."}}
-figures.attribution(study, A)
+figures.attribution(study)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The mixture, what DDS-2 makes of it, and the difference: blue is missing, red is too much.", "name": "fig-dds2-fit"}, "image": {"alt": "Three spectrograms: the mixture, its reconstruction, which looks much like it, and their difference, faint blue and red streaks along partials and at onsets."}}
-figures.fit(study, result.X_hat)
+figures.fit(study)
 
 # %% [markdown]
 # ## How good is it?
 
 # %%
-reports.measured(study, result)
+reports.measured(study)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Sparsity over ε. The dotted line is what the piano roll itself would score, the upright line the ε of our tables.", "name": "fig-dds2-sparsity"}, "image": {"alt": "A curve of the share of nearly silent cells over epsilon on a logarithmic axis: nearly flat, below a dotted line near one."}}
-figures.sparsity(study, A)
+figures.sparsity(study)
 
 # %% [markdown]
 # The curve hardly depends on ε where the silent cells are exactly zero. Such zeros come from the positive part of the

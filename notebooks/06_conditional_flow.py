@@ -49,7 +49,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch.nn import functional
 
-workspace = open_chapter(profile, settings, work_dir, maps_root, device, seed)
+workspace = open_chapter(globals())
 profile, device = workspace.profile, workspace.device
 front_end, pitches, recipe = profile.front_end, profile.pitches, profile.conditional_flow
 piano = workspace.instruments.test[0]

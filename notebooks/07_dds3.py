@@ -69,8 +69,7 @@ first = study.first_chord()
 frames = first.shape[1]
 one_hot = torch.eye(N, device=device).repeat_interleave(C, dim=0)
 codes = torch.zeros(N * C, D, device=device)
-with torch.no_grad():
-    W = flow.inverse(torch.cat([one_hot, codes], dim=1)).clamp(min=0).T
+W = flow.inverse(torch.cat([one_hot, codes], dim=1)).clamp(min=0).T
 H = torch.rand(N * C, frames, generator=draws(), device=device)  # the same each time
 X_hat = W @ H
 print(f"W: {K} bins × {N * C} entries, H: {N * C} entries × {frames} frames")
@@ -82,7 +81,7 @@ assert torch.allclose(X_hat, dictionary.mix(H), rtol=1e-3, atol=1e-3)
 
 # %% [markdown]
 # The cost, the shares and the start of $\mathbf{H}$ are those of {doc}`05_dds2`, and so is the class in the library.
-# The likelihood is that of the nuisance code, over $D = K - N$ dimensions. The $\mathbf{H}$ above was drawn from $U(0, 1)$.
+# The likelihood is that of the nuisance code, over $D = K - N$ dimensions.
 
 # %%
 share = (H / (H.sum(dim=0) + 1e-3)).sum(dim=1)
@@ -90,8 +89,6 @@ surprisal = codes.square().sum(dim=1) / (2 * D) + math.log(2 * math.pi) / 2
 assert torch.allclose(
     (share * surprisal).sum(), dictionary.penalty(H).value.float(), rtol=1e-4
 )
-H_start = H * (first.mean() / (N * C)).sqrt()
-assert torch.allclose(H_start, dictionary.start(first, draws()))
 
 # %% [markdown]
 # **Does an entry stay with its note?** The flow is a bijection. Whatever the nuisance code, running the entry
@@ -101,14 +98,12 @@ assert torch.allclose(H_start, dictionary.start(first, draws()))
 far = torch.randn(N, C, D, generator=draws(), device=device)
 
 
-@torch.no_grad()
 def semantic_part(spectra):
     """What the flow says about the note of spectra (N, C, K): (N, C, N)."""
     return flow.split(flow(spectra.flatten(0, 1))[0])[0].unflatten(0, (N, C))
 
 
-with torch.no_grad():
-    decoded = flow.decode(far)
+decoded = flow.decode(far)
 error = (semantic_part(decoded).flatten(0, 1) - one_hot).abs().max()
 print(f"largest deviation from the one-hot vector: {error:.1e}")
 assert error < 0.05
@@ -128,11 +123,11 @@ print(f"positive parts in which the flow sees the same note: {same:.3f}")
 
 # %%
 result = study.result
-reports.search(result, fit.step_size)
+reports.search(study)
 assert result.distance.min() < 0.7 * result.distance[0]
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The cost by iteration, and the distance within it.", "name": "fig-dds3-cost"}, "image": {"alt": "Two coinciding curves on logarithmic axes that fall by a factor of three to four over the iterations."}}
-figures.cost(result)
+figures.cost(study)
 
 # %% [markdown]
 # ## The dictionary before and after
@@ -149,7 +144,7 @@ figures.dictionaries(study, before, after)
 reports.cosines(study, after)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The most active note. Above: its mode, its entries and a frame of the held-out piano, each scaled to a maximum of 1; dotted lines mark its partials. Below: how active each entry is. The grey background marks where the note sounds.", "name": "fig-dds3-note"}, "image": {"alt": "Above, spectra of one note over frequency: the mode, several thin curves of the entries that were found and a frame, all with peaks at the dotted lines. Below, the activity of each entry over time as lines, high where the background is grey."}}
-figures.most_active_note(study, result, before, after)
+figures.most_active_note(study, before, after)
 
 # %% [markdown]
 # ## What the codes did
@@ -186,13 +181,13 @@ summed = (after.norm(dim=1)[:, :, None] * H).sum(dim=1)
 assert torch.allclose(summed, A, rtol=1e-3, atol=1e-4)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The activations A beside the piano roll.", "name": "fig-dds3-activations"}, "image": {"alt": "Above, an image of activations over time and pitch in which the notes of the chords stand out as bars; below, the piano roll with the same bars."}}
-figures.activations(study, A)
+figures.activations(study)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "A against the piano roll. Teal: activity on notes that sound. Red: on notes that do not.", "name": "fig-dds3-attribution"}, "image": {"alt": "A piano roll in colours: the bars of sounding notes are teal, and several turn yellow before they end; patches of pale red on other notes, and much white between them."}}
-figures.attribution(study, A)
+figures.attribution(study)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The mixture, what DDS-3 makes of it, and the difference: blue is missing, red is too much.", "name": "fig-dds3-fit"}, "image": {"alt": "Three spectrograms: the mixture, its reconstruction, which looks much like it, and their difference: faint streaks, and a few strong blue bars where the reconstruction is empty before a chord ends."}}
-figures.fit(study, result.X_hat)
+figures.fit(study)
 
 # %% [markdown]
 # A note that turns yellow vanishes before it ends. The section on positivity below tells why.
@@ -200,10 +195,10 @@ figures.fit(study, result.X_hat)
 # ## How good is it?
 
 # %%
-reports.measured(study, result)
+reports.measured(study)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Sparsity over ε. The dotted line is what the piano roll itself would score, the upright line the ε of our tables.", "name": "fig-dds3-sparsity"}, "image": {"alt": "A curve of the share of nearly silent cells over epsilon on a logarithmic axis: nearly flat, below a dotted line near one."}}
-figures.sparsity(study, A)
+figures.sparsity(study)
 
 # %% [markdown]
 # The same chords, by all methods:
@@ -254,10 +249,11 @@ few = replace(study.experiment, chords=min(2, study.experiment.chords))
 mixture = study.workspace.mixture(few)
 
 
-def search(iterations=60, **changes):
+def search(**changes):
     """A brief decomposition of the first chords, with other settings."""
-    changes["iterations"] = iterations
-    other = {f"dds3.{key}": value for key, value in changes.items()}
+    other = {
+        f"dds3.{key}": value for key, value in ({"iterations": 60} | changes).items()
+    }
     return study.workspace.changed(other).decomposition(few)
 
 
@@ -269,7 +265,7 @@ def report(name, short):
 both = {means: search(positivity=means) for means in ("relu", "projection")}
 for means, short in both.items():
     report(means, short)
-halfway = search(30, positivity="relu").H == 0
+halfway = search(iterations=30, positivity="relu").H == 0
 came_back = halfway & (both["relu"].H > 0)
 print(f"relu: zeros halfway {halfway.sum()}, came back {came_back.sum()}")
 assert not came_back.any()
@@ -326,10 +322,9 @@ assert used[1.0] < used[1e-4]
 # %%
 whole = search(likelihood_weight=1.0, log_determinant=True)
 report("λ = 1, det", whole)
-with torch.no_grad():
-    for name, found_codes in (("without", short.codes), ("with", whole.codes)):
-        of_spectra = flow.log_det(flow.decode(found_codes)) / D
-        print(f"{name} it: log-determinant {of_spectra.median():.3g} nats per dimension")
+for name, found_codes in (("without", short.codes), ("with", whole.codes)):
+    of_spectra = flow.log_det(flow.decode(found_codes)) / D
+    print(f"{name} it: log-determinant {of_spectra.median():.3g} nats per dimension")
 
 # %% [markdown]
 # With this weight the determinant wins over the fit: in the `laptop` profile the error more than doubles, and both

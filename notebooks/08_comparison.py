@@ -38,14 +38,13 @@ from ddslib.pages.chapter import open_chapter
 from ddslib.pages.comparison import ATTRIBUTION, METHODS, NAMES, PAPER, between
 from ddslib.runs.sweeps import Run, evaluate_all
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
 FIRST, *_, LAST = PAPER.index  # from stored entries to one flow for all
 
 # %%
-workspace = open_chapter(profile, settings, work_dir, maps_root, device, seed)
+workspace = open_chapter(globals())
 evaluation = workspace.profile.evaluation
 pianos = close, *others = workspace.instruments.test
 print(f"{evaluation.chords} chords, P{evaluation.polyphony}, {evaluation.intensity}")
@@ -199,16 +198,15 @@ rehearsals[SHOWN].round(3)
 # an order holds for some $\varepsilon$ only.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Sparsity over ε on the held-out piano, close; the upright line is the ε of the tables, the dotted line the sparsity of the piano roll itself.", "name": "fig-comparison-sparsity"}, "image": {"alt": "Four rising curves, one for each method, of the share of nearly silent cells over epsilon on a logarithmic axis."}}
-_, ax = plt.subplots(figsize=(7, 3.2))
-ax.set_prop_cycle(color=[method.colour for method in METHODS.values()])
 activations = {
     method.label: workspace.decomposition(experiments(name, close)[0]).A
     for name, method in METHODS.items()
 }
 mixture = workspace.mixture(workspace.chords(instrument=close))
-plots.sparsity(ax, activations, mixture.Y, evaluation.epsilon)
-ax.legend()
-plt.show()
+with plots.shown(7, 3.2) as ax:
+    ax.set_prop_cycle(color=[method.colour for method in METHODS.values()])
+    plots.sparsity(ax, activations, mixture.Y, evaluation.epsilon)
+    ax.legend()
 
 # %% [markdown]
 # ## What PSA hides

@@ -31,6 +31,7 @@ device = "auto"  # CUDA where there is one, else the CPU
 from pathlib import Path
 
 from ddslib.costs import growth
+from ddslib.costs.rates import TRAININGS
 from ddslib.machine import limits
 from ddslib.methods.registry import registered
 from ddslib.pages import complexity, plots
@@ -40,7 +41,7 @@ from ddslib.search.search import Search
 
 import numpy as np
 
-workspace = open_chapter(profile, settings, work_dir, maps_root, device)
+workspace = open_chapter(globals())
 profile, device = workspace.profile, workspace.device
 smallest, doublings = profile.complexity.smallest, profile.complexity.doublings
 print(f"{smallest}\neach doubled {doublings} times, one at a time")
@@ -193,17 +194,13 @@ with plots.shown(6, 3.2) as ax:
 # doubled, again on one thread; the rows are in the same file:
 
 # %% tags=["nbval-ignore-output"]
-FLOWS = {
-    "note_flows": "a stack of note flows",
-    "conditional_flow": "the conditional flow",
-}
 for flow, method in growth.flow_users().items():
     rows = table.query(f"part == 'training' and method == '{method.name}'")
     amounts = ", ".join(map(str, rows["size"]))
     times = ", ".join(f"{1e3 * s:.0f}" for s in rows.seconds)
     slope = growth.exponent(rows["size"], rows.seconds)
     print(
-        f"{FLOWS[flow]}: an epoch at M = {amounts}: {times} ms\n"
+        f"{TRAININGS[flow]}: an epoch at M = {amounts}: {times} ms\n"
         f"  exponent {slope.value:.2f} [{slope.low:.2f}, {slope.high:.2f}], predicted 1"
     )
 

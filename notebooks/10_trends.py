@@ -38,7 +38,7 @@ import numpy as np
 import pandas as pd
 
 without_f = {"evaluation.rehearse": False, **settings}  # so no threshold to look for
-workspace = open_chapter(profile, without_f, work_dir, maps_root, device)
+workspace = open_chapter(globals() | {"settings": without_f})
 evaluation, front_end = workspace.profile.evaluation, workspace.profile.front_end
 close, *others = workspace.instruments.test
 chords = min(chords, evaluation.chords)

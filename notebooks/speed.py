@@ -50,7 +50,7 @@ from ddslib.search.search import decompose
 import pandas as pd
 import torch
 
-workspace = open_chapter(profile, settings, work_dir, maps_root, device)
+workspace = open_chapter(globals())
 profile, device = workspace.profile, workspace.device
 CPU, GPU = (speed.read(speed.RESULTS / f"bench-{kind}.json") for kind in ("cpu", "cuda"))
 at_paper_size = speed.at_paper_size(CPU, GPU)

@@ -33,7 +33,8 @@ from pathlib import Path
 
 from ddslib.config import load_profile
 from ddslib.costs.growth import flow_users
-from ddslib.methods.registry import registered
+from ddslib.flows.work import training
+from ddslib.methods import registry
 from ddslib.pages import plots, speed
 from ddslib.pages.chapter import open_chapter
 from ddslib.runs.grids import collect, read_grid
@@ -42,9 +43,9 @@ from ddslib.runs.sweeps import attempt
 import numpy as np
 import pandas as pd
 
-workspace = open_chapter(profile, settings, work_dir, maps_root, device)
+workspace = open_chapter(globals())
 profile = workspace.profile
-STORED = next(name for name, method in registered().items() if not method.flow)
+STORED = next(name for name, method in registry.registered().items() if not method.flow)
 DECODED = flow_users()["conditional_flow"].name
 
 # %% tags=["hide-input"]
@@ -116,7 +117,7 @@ shown.round(3).astype({"components": "Int64"})
 
 # %%
 COMPONENTS = (5, 10, 20)
-METHODS = [method for method in registered().values() if method.published]
+METHODS = [method for method in registry.registered().values() if method.published]
 SIZES, INTENSITIES = ("paper", "paper-512"), ("I32-96", "I60-68")
 cells = [
     (size, method, C)
@@ -146,7 +147,7 @@ print({name: round(rate / 1e12) for name, rate in measured.rates.items()})
 def search_seconds(size, method, C):
     """Of a whole search."""
     paper = load_profile(size, {f"{method.name}.components": C} if C else {})
-    work = speed.search_work(paper, method, T, M)
+    work = method.search_work(paper, registry.settings(paper, method.name), T, M)
     return work.operations / measured.rates[method.label]
 
 
@@ -155,7 +156,7 @@ searches = pd.DataFrame(
 )
 # Each flow is trained with all pianos, and without the validation piano's family.
 trainings = 2 * [
-    speed.training_work(load_profile(size), kind, M).operations / measured.rates[name]
+    training(load_profile(size), kind, M).operations / measured.rates[name]
     for size in SIZES
     for kind, name in speed.TRAININGS.items()
 ]

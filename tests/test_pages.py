@@ -33,25 +33,24 @@ def ax():
 
 @pytest.fixture
 def study(smoke, generator):
-    """What figures and reports look at, with a mixture of noise in which only the second note sounds."""
+    """What figures and reports look at: noise that is decomposed perfectly, but in which only the second note sounds.
+
+    In what was found the first note is the loudest.
+    """
     Y = torch.zeros(N, T, dtype=torch.bool)
     Y[1] = True
     X = torch.rand(K, T, generator=generator)
-    flow = SimpleNamespace(code_dimensions=9)
-    return SimpleNamespace(profile=smoke, front_end=smoke.front_end, pitches=PITCHES, X=X, Y=Y, flow=flow)
-
-
-@pytest.fixture
-def result(study, generator):
-    """A perfect decomposition of it, in which the first note is the loudest."""
     H = torch.full((N * C, T), 0.01)
     H[:C] = 2.0
     H[C : 2 * C] = 1.0
-    A = H.unflatten(0, (N, C)).sum(dim=1)
     codes, history = torch.rand(N, C, K, generator=generator), torch.tensor([4.0, 2.0, 3.0])
-    return Decomposition(
-        H=H, A=A, X_hat=study.X, codes=codes, cost=history + 1, distance=history,
+    result = Decomposition(
+        H=H, A=H.unflatten(0, (N, C)).sum(dim=1), X_hat=X, codes=codes, cost=history + 1, distance=history,
         step_size=torch.tensor([0.1, 0.1, 0.05]), seconds=1.0, ended="iterations made",
+    )  # fmt: skip
+    return SimpleNamespace(
+        profile=smoke, settings=SimpleNamespace(step_size=0.1), front_end=smoke.front_end, pitches=PITCHES,
+        flow=SimpleNamespace(code_dimensions=9), X=X, Y=Y, result=result,
     )  # fmt: skip
 
 
@@ -94,20 +93,20 @@ def test_attribution_tells_right_wrong_and_missed_apart(ax, smoke):
     assert np.allclose(image[5, 3], (1, 1, 1))
 
 
-def test_every_figure_of_several_panels_is_one_figure_with_labelled_axes(study, result):
+def test_every_figure_of_several_panels_is_one_figure_with_labelled_axes(study):
     before, after = torch.rand(N, K, 1), torch.rand(N, K, C)
-    values, bars = result.codes[:, :, 0], torch.rand(N)
+    values, bars = study.result.codes[:, :, 0], torch.rand(N)
     drawings = [
         lambda: figures.mixture(study),
-        lambda: figures.activations(study, result.A, brightest=1),
-        lambda: figures.components(study, result.H, result.A),
-        lambda: figures.attribution(study, result.A),
-        lambda: figures.fit(study, result.X_hat),
-        lambda: figures.cost(result, silence=5),
-        lambda: figures.sparsity(study, result.A),
+        lambda: figures.activations(study, brightest=1),
+        lambda: figures.components(study),
+        lambda: figures.attribution(study),
+        lambda: figures.fit(study),
+        lambda: figures.cost(study, silence=5),
+        lambda: figures.sparsity(study),
         lambda: figures.dictionaries(study, before, after),
         lambda: figures.entry(study, 1, 0, before[1, :, 0], after[1, :, 0]),
-        lambda: figures.most_active_note(study, result, before, after),
+        lambda: figures.most_active_note(study, before, after),
         lambda: figures.codes(study, Beside(values, bars), Beside(values, bars)),
     ]
     for draw in drawings:
@@ -121,8 +120,8 @@ def test_every_figure_of_several_panels_is_one_figure_with_labelled_axes(study, 
     plt.close("all")
 
 
-def test_the_most_active_note_is_the_one_with_the_most_right_activity(study, result):
-    figures.most_active_note(study, result, torch.rand(N, K, 1), torch.ones(N, K, C))
+def test_the_most_active_note_is_the_one_with_the_most_right_activity(study):
+    figures.most_active_note(study, torch.rand(N, K, 1), torch.ones(N, K, C))
     spectra, strengths = plt.gcf().axes
     assert spectra.get_title() == "C♯4"  # the first note is louder, and wrong
     lines = spectra.get_legend_handles_labels()[1]
@@ -142,19 +141,19 @@ def test_dictionaries_are_shown_source_by_source_and_scaled_to_norm_1(study):
     plt.close("all")
 
 
-def test_reports_tell_what_was_found(study, result, capsys):
+def test_reports_tell_what_was_found(study, capsys):
     def lines(report, *arguments):
         report(*arguments)
         return capsys.readouterr().out.splitlines()
 
-    assert lines(reports.search, result, 0.1) == [
+    assert lines(reports.search, study) == [
         "3 iterations of step size 0.1",
         "distance after the first iteration 4, the smallest 2",
         "largest rise from one iteration to the next: by a factor of 1.5",
         "halvings of the step size: 1",
     ]
-    assert "relative error 0.000" in lines(reports.measured, study, result)
-    found = study.X, study.Y, result.X_hat, result.A
+    assert "relative error 0.000" in lines(reports.measured, study)
+    found = study.X, study.Y, study.result.X_hat, study.result.A
     assert reports.quality(*found)["PSA"] == pytest.approx(1 / 3.1)
     assert reports.in_short(*found) == "PSA 0.323, average precision 0.500, relative error 0.000"
     values, bars = torch.arange(float(N))[:, None], torch.full((N,), 7.0)
@@ -174,7 +173,8 @@ def test_reports_tell_what_was_found(study, result, capsys):
 
 
 def test_a_chapter_opens_a_profile_with_keys_changed(tmp_path):
-    workspace = open_chapter("smoke", {"nmf.iterations": 7}, tmp_path, seed=5)
+    parameters = {"profile": "smoke", "settings": {"nmf.iterations": 7}, "work_dir": tmp_path, "maps_root": ""}
+    workspace = open_chapter(parameters | {"device": "cpu", "seed": 5})
     assert workspace.settings("nmf").iterations == 7
     assert workspace.profile.seed == 5
     assert plt.rcParams["image.cmap"] == "magma"

@@ -9,17 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import yaml
-
-
-def pages(toc: object) -> Iterator[str]:
-    """Every page that a table of contents names."""
-    if isinstance(toc, dict):
-        yield from (toc[key] for key in ("root", "file") if key in toc)
-        toc = list(toc.values())
-    if isinstance(toc, list):
-        for part in toc:
-            yield from pages(part)
+from sphinx_external_toc.parsing import parse_toc_yaml
 
 
 def count_outputs(notebook: Path) -> tuple[int, int]:
@@ -34,7 +24,7 @@ def count_outputs(notebook: Path) -> tuple[int, int]:
 def problems(folder: Path) -> Iterator[str]:
     """What is wrong with the book in `folder`, one line each."""
     html = folder / "_build" / "html"
-    for page in pages(yaml.safe_load((folder / "_toc.yml").read_text())):
+    for page in parse_toc_yaml(folder / "_toc.yml"):
         built = html / f"{page}.html"
         if not built.is_file():
             yield f"{page}: no page {built}"

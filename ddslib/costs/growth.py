@@ -18,7 +18,7 @@ from ..config import FlowTraining, Growth, Profile, Sizes
 from ..flows.training import train
 from ..flows.work import FlowShape, training_step
 from ..machine.device import policy
-from ..machine.limits import PeakMemory, seconds, threads
+from ..machine.limits import peak_bytes, seconds, threads
 from ..machine.processes import progress
 from ..machine.rounding import fast_products
 from ..methods.examples import example, random_frames
@@ -54,16 +54,19 @@ build = threads(torch.get_num_threads())(example)  # with all threads of the pro
 
 def measure(method: Method, sizes: Sizes, device: torch.device) -> dict[str, Cost]:
     """The costs of both parts."""
-    with PeakMemory(device) as of_dictionary:
+
+    def built():
         dictionary = build(method, sizes, policy(device))
         dictionary.refresh()
+        return dictionary
+
+    of_W, dictionary = peak_bytes(built, device)
     H = dictionary.start(torch.rand(sizes.K, sizes.T, device=device), torch.Generator(device).manual_seed(0))
-    with PeakMemory(device) as of_mixing:
-        dictionary.mix(H)
+    of_X_hat, _ = peak_bytes(lambda: dictionary.mix(H), device)
     needed = method.work.parts(sizes)
     return {
-        "W": Cost(_shortest(dictionary.refresh, device), of_dictionary.bytes, needed["W"].operations),
-        "X_hat": Cost(_shortest(lambda: dictionary.mix(H), device), of_mixing.bytes, needed["X_hat"].operations),
+        "W": Cost(_shortest(dictionary.refresh, device), of_W, needed["W"].operations),
+        "X_hat": Cost(_shortest(lambda: dictionary.mix(H), device), of_X_hat, needed["X_hat"].operations),
     }
 
 
@@ -76,12 +79,11 @@ def measure_training(recipe: FlowTraining, flow: str, sizes: Sizes, device: torc
     def epoch():
         return train(recipe, frames, validation, sizes.N, 0, device).seconds
 
-    with PeakMemory(device) as memory:
-        first = epoch()
+    memory, first = peak_bytes(epoch, device)
     shape = FlowShape.of(flow, sizes)
     steps = math.ceil(sizes.M / (recipe.batch * shape.stack))
     operations = steps * training_step(recipe, shape, sizes.N).operations
-    return Cost(min(first, epoch()), memory.bytes, operations)
+    return Cost(min(first, epoch()), memory, operations)
 
 
 def _shortest(part, device):

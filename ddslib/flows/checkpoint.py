@@ -1,11 +1,8 @@
 """The file that an interrupted training goes on from."""
 
 import time
-from collections.abc import Callable
-from pathlib import Path
 
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from ..artefacts import writing
 
@@ -16,14 +13,14 @@ SHARE = 0.05  # of the time, at most, goes into writing them
 class Checkpoint:
     """The state of a training in a file, written now and then; None is no file."""
 
-    def __init__(self, path: Path | None):
+    def __init__(self, path):
         self._path, self._due = path, time.monotonic() + SECONDS
 
-    def load(self) -> dict[str, Tensor] | None:
+    def load(self):
         """What was saved last, if anything was."""
         return load_file(self._path) if self._path and self._path.exists() else None
 
-    def save_if_due(self, state: Callable[[], dict[str, Tensor]]):
+    def save_if_due(self, state):
         """Save what `state` gives about once a minute, less often where that takes seconds."""
         begun = time.monotonic()
         if not self._path or begun < self._due:

@@ -1,14 +1,12 @@
 """Steps of a training: losses, gradients, clipping, Adam."""
 
 import torch
-from torch import Tensor
 
-from ..config import ConditionalFlowTraining, FlowTraining
+from ..config import ConditionalFlowTraining
 from ..machine.device import policy
 from ..machine.recording import Recorder
 from .classifier import NuisanceClassifier
 from .files import below, joined
-from .flow import Flow
 
 
 class Steps:
@@ -17,7 +15,7 @@ class Steps:
     Shuffles are drawn from `order`, and all that is drawn on the flow's device from `noise`.
     """
 
-    def __init__(self, recipe: FlowTraining, flow: Flow, order: torch.Generator, noise: torch.Generator):
+    def __init__(self, recipe, flow, order, noise):
         self._recipe, self._noise = recipe, noise
         self._go_on_with(flow)
         self.classifier = None
@@ -30,7 +28,7 @@ class Steps:
         self._optimiser = policy(device).adam(flow.parameters(), self._recipe.learning_rate)
         self._recorder = Recorder(device, [self._noise])
 
-    def step(self, x: Tensor, sources: Tensor) -> tuple[Tensor, Tensor | float]:
+    def step(self, x, sources):
         """One step of Adam on frames (units, B, K), which noise is added to, of sources (units, B).
 
         The losses (units,), and the classifier's.  The next step may overwrite them.
@@ -38,7 +36,7 @@ class Steps:
         labels = self.classifier.labels(sources) if self.classifier else sources
         return self._recorder(self.descend, x, sources, labels)
 
-    def descend(self, x: Tensor, sources: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | float]:
+    def descend(self, x, sources, labels):
         """The part of a step that can be recorded: it runs on the device alone."""
         if self._recipe.noise:
             x += self._recipe.noise * torch.randn(x.shape, generator=self._noise, device=x.device)
@@ -53,7 +51,7 @@ class Steps:
         self._optimiser.step()
         return losses.detach(), entropy
 
-    def keep(self, units: Tensor):
+    def keep(self, units):
         """Go on with some of the units only, by their places in the stack."""
         before, moments = self.flow, self._optimiser.state
         self._go_on_with(before.select(units))
@@ -69,7 +67,7 @@ class Steps:
             learners["classifier"] = self.classifier, self.classifier.optimiser
         return learners.items()
 
-    def state(self) -> dict[str, Tensor]:
+    def state(self):
         """All that `resume` needs.  The flow's buffers are those of the flow with the best weights."""
         state = {}
         for learner, (module, optimiser) in self._learners():
@@ -77,7 +75,7 @@ class Steps:
                 state |= joined(**{f"{learner}.{name}": {"weight": weight, **optimiser.state[weight]}})
         return state
 
-    def resume(self, state: dict[str, Tensor], active: Tensor):
+    def resume(self, state, active):
         """Take over what `state` gave when these units were active."""
         if len(active) < self.flow.units:
             self._go_on_with(self.flow.select(active))

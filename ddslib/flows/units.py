@@ -2,13 +2,10 @@
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ..config import InputError
 from ..machine.device import policy
-from ..spectra.frames import Frames
-from .flow import Flow
 
 
 class UnitFrames:
@@ -18,7 +15,7 @@ class UnitFrames:
     Raises `InputError` if a unit has no frames on either side.
     """
 
-    def __init__(self, flow: Flow, frames: Frames, validation: np.ndarray):
+    def __init__(self, flow, frames, validation):
         self._policy = policy(flow.like.device)
         self._values, self._sources = torch.as_tensor(frames.values), torch.as_tensor(frames.sources)
         if self._policy.fits(frames.values.nbytes):
@@ -27,21 +24,21 @@ class UnitFrames:
         self.training = _rows(units & ~validation, "train on")
         self.validation = _rows(units & validation, "validate with")
 
-    def batches(self, active: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    def batches(self, active, size, generator):
         """Rows (steps, active units, size) of an epoch: every unit goes round its own frames, the longest once."""
         own = [self.training[unit] for unit in active]
         steps = -(-max(map(len, own)) // size)
         orders = [_round(rows, steps * size, generator) for rows in own]
         return torch.stack(orders).to(self._values.device).unflatten(1, (steps, size)).transpose(0, 1)
 
-    def held_out(self, active: Tensor) -> tuple[Tensor, Tensor]:
+    def held_out(self, active):
         """Validation rows (active units, longest), and which of them are real and not padding, as 1 or 0."""
         chosen = [self.validation[unit] for unit in active]
         rows = pad_sequence(chosen, batch_first=True).to(self._values.device)
         real = pad_sequence([torch.ones(len(own)) for own in chosen], batch_first=True)
         return rows, real.to(self._policy.device)
 
-    def read(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def read(self, rows):
         """Frames (units, B, K) and sources (units, B) of rows (units, B), on the device."""
         return self._policy.moved(self._values[rows]), self._policy.moved(self._sources[rows])
 

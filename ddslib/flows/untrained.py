@@ -2,13 +2,11 @@
 
 import torch
 
-from ..config import Sizes
-from .flow import Flow
 from .glow import ConditionalGlow
 from .realnvp import RealNVP
 
 
-def untrained(kind: str, sizes: Sizes, seed: int = 0) -> Flow:
+def untrained(kind, sizes, seed=0):
     """A stack of ``"note_flows"`` or one ``"conditional_flow"`` of that size, with ActNorm's state."""
     generator = torch.Generator().manual_seed(seed)
     shape = sizes.N, sizes.K, sizes.F, sizes.hidden

@@ -61,6 +61,11 @@ def training_step(recipe: FlowTraining, shape: FlowShape, sources: int) -> Work:
     return work
 
 
+def training(profile: Profile, kind: str, samples: int) -> Work:
+    """Of all epochs, if none is saved by stopping early."""
+    return getattr(profile, kind).epochs * epoch(profile, kind, samples)
+
+
 def epoch(profile: Profile, kind: str, samples: int) -> Work:
     """Of a training that has so many frames: steps on most of them, and a pass over the share that validates."""
     recipe, sizes = getattr(profile, kind), profile.sizes(kind)

@@ -1,12 +1,10 @@
 """What automatic differentiation keeps in memory."""
 
-from collections.abc import Callable
-
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
 
-def saved_bytes(work: Callable[[], object]) -> int:
+def saved_bytes(work):
     """The bytes that automatic differentiation keeps of what `work` computes, weights aside."""
     sizes = {}
 

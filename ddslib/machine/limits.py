@@ -8,9 +8,8 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -22,8 +21,7 @@ Result = TypeVar("Result")
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """What the machine does at best: in single precision, or on a GPU with factors in bfloat16."""
 
     gflops: float  # matrix products, 10⁹ operations a second
@@ -79,7 +77,7 @@ def median_seconds(work: Callable[[], object], device: torch.device, repeats: in
 
 
 def median_limits(measured: list[Limits]) -> Limits:
-    return Limits(*np.median([astuple(limits) for limits in measured], axis=0).tolist())
+    return Limits(*np.median(measured, axis=0).tolist())
 
 
 def name(device: torch.device) -> str:
@@ -92,33 +90,23 @@ def name(device: torch.device) -> str:
     return f"{processor}, {torch.get_num_threads()} threads"
 
 
-class PeakMemory:
-    """The most memory that was in use within a ``with`` block above what was in use before it, in bytes.
+def peak_bytes(work: Callable[[], Result], device: torch.device) -> tuple[int | None, Result]:
+    """The most memory that was in use during `work` above what was in use before it, and what it returns.
 
-    On a CPU it is the process's resident memory, which needs Linux; elsewhere ``bytes`` stays None.
+    On a CPU it is the process's resident memory, which needs Linux; elsewhere it is None.
     """
-
-    def __init__(self, device: torch.device):
-        self.device = device
-        self.bytes: int | None = None
-
-    def __enter__(self) -> "PeakMemory":
-        gc.collect()
-        with contextlib.suppress(OSError, AttributeError):  # else freed memory would be used again unseen
-            ctypes.CDLL(None).malloc_trim(0)  # gives it back to the system, where the C library can
-        if policy(self.device).records:
-            torch.cuda.reset_peak_memory_stats(self.device)
-            self._before = torch.cuda.memory_allocated(self.device)
-        elif CLEAR_REFS.exists():
-            CLEAR_REFS.write_text("5")  # forget the peak
-            self._before = _resident("VmRSS")
-        return self
-
-    def __exit__(self, *_: object):
-        if policy(self.device).records:
-            self.bytes = torch.cuda.max_memory_allocated(self.device) - self._before
-        elif CLEAR_REFS.exists():
-            self.bytes = _resident("VmHWM") - self._before
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # else freed memory would be used again unseen
+        ctypes.CDLL(None).malloc_trim(0)  # gives it back to the system, where the C library can
+    if policy(device).records:
+        torch.cuda.reset_peak_memory_stats(device)
+        before, result = torch.cuda.memory_allocated(device), work()
+        return torch.cuda.max_memory_allocated(device) - before, result
+    if not CLEAR_REFS.exists():
+        return None, work()
+    CLEAR_REFS.write_text("5")  # forget the peak
+    before, result = _resident("VmRSS"), work()
+    return _resident("VmHWM") - before, result
 
 
 def _resident(field):

@@ -3,17 +3,15 @@
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context, parent_process
-from typing import Any
 
 from tqdm import tqdm
 
 _line = None  # of the terminal, below the first, that this process's bars are drawn on if it is a worker
 
 
-def in_processes(tasks: Sequence[Callable[[], Any]], workers: int, threads: int = 1) -> Iterator[tuple[int, Future]]:
+def in_processes(tasks, workers, threads=1):
     """Run picklable `tasks`, `workers` at a time; yield the index and the future of each as it ends.
 
     Every worker is a fresh interpreter with so many threads: forking one that has threads of its own may hang.
@@ -56,7 +54,7 @@ def _end_with_parent():
     os._exit(1)
 
 
-def progress(description: str, unit: str, total: int, done: int = 0, leave: bool = True) -> tqdm:
+def progress(description, unit, total, done=0, leave=True):
     """A bar on a terminal, none elsewhere; a worker's has a line of its own below, and vanishes at its end.
 
     Step it by hand, or go through it: it is ``range(total)``.

@@ -1,10 +1,6 @@
 """Repeated work for the price of one launch: what makes an NVIDIA GPU fast.  On a CPU it does nothing."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
 import torch
-from torch import Tensor
 
 from .device import policy
 
@@ -20,12 +16,12 @@ class Recorder:
     `generators`.
     """
 
-    def __init__(self, device: torch.device, generators: Sequence[torch.Generator] = ()):
+    def __init__(self, device, generators=()):
         self._device, self._generators = device, generators
         self._calls, self._graph = 0, None
         self._stream = torch.cuda.Stream(device) if policy(device).records else None
 
-    def __call__(self, work: Callable[..., Any], *arguments: Tensor) -> Any:
+    def __call__(self, work, *arguments):
         if self._stream is None:
             return work(*arguments)
         self._calls += 1

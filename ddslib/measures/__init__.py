@@ -28,17 +28,3 @@ from .attribution import (
 )
 from .detection import Detection, average_precision, best_threshold, precision_recall_f
 from .intervals import bootstrap, interval, verdict
-
-__all__ = [
-    "Detection",
-    "average_precision",
-    "best_threshold",
-    "bootstrap",
-    "frame_precision_of_source_attribution",
-    "interval",
-    "precision_of_source_attribution",
-    "precision_recall_f",
-    "relative_error",
-    "sparsity",
-    "verdict",
-]

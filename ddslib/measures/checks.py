@@ -1,21 +1,18 @@
 """What every measure checks of its input."""
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 INACTIVE = "A is zero everywhere, so its precision is undefined; expected some activity"
 SILENT = "Y is zero everywhere, so {} is undefined; expected some active note"
 Numbers = float | np.ndarray  # a result, or one for each set of weights
 
 
-def as_array(values: ArrayLike) -> np.ndarray:
+def as_array(values):
     """Values as a numpy array; a tensor is fetched from whatever device it is on."""
     return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
 
 
-def validated(
-    A: ArrayLike, Y: ArrayLike | None = None, weights: ArrayLike | None = None
-) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+def validated(A, Y=None, weights=None):
     """A (N, T) as float64, Y (N, T) as boolean and the weights (..., T).
 
     Raises ValueError where they are not what measures take.
@@ -36,7 +33,7 @@ def validated(
     return A, Y.astype(bool), weights
 
 
-def as_weights(weights: ArrayLike | None, frames: int) -> np.ndarray:
+def as_weights(weights, frames):
     """The weights, or where there are none a weight of 1 for every frame."""
     weights = np.ones(frames) if weights is None else as_array(weights)
     if weights.shape[-1:] != (frames,):
@@ -46,13 +43,13 @@ def as_weights(weights: ArrayLike | None, frames: int) -> np.ndarray:
     return weights
 
 
-def defined(total: Numbers, message: str) -> Numbers:
+def defined(total, message):
     """What is to be divided by.  Raises ValueError with `message` where it is zero somewhere."""
     if not np.all(total):
         raise ValueError(message)
     return total
 
 
-def plain(result: Numbers) -> Numbers:
+def plain(result):
     """A float where there is one result, and all of them where there are many."""
     return result if np.ndim(result) else float(result)

@@ -6,13 +6,12 @@ import torch
 from torch import Tensor
 
 from ..flows.realnvp import RealNVP
-from ..flows.work import FlowShape, decoding
 from ..machine.device import policy
 from ..machine.gradients import saved_bytes
-from ..machine.work import NUMBER, SEARCHED, Work
 from ..search.decoded import Decoded, DecodedDictionary
 from ..search.dictionary import shares
 from ..search.settings import CodeFit
+from ..search.work import DecodedWork
 from .method import Method
 
 
@@ -133,34 +132,14 @@ def _dictionary(materials, settings):
     return FrameDictionary(flow, frames, determinant, own.codes_at_a_time, own.gradient_bytes)
 
 
-class FrameWork:
-    """Counted work where every frame has entries of its own."""
-
-    factors = "TKN"
-    predicted = {"W": {"T": 1, "K": 2, "N": 1}, "X_hat": {"T": 1, "K": 1, "N": 1, "K, fixed widths": 1}}  # noqa: RUF012
-
-    def _shape(self, sizes):
-        return FlowShape.of("note_flows", sizes)
-
-    def parts(self, sizes):
-        """W from its codes, and X̂ by sums over the sources of every frame."""
-        K, N, T = sizes.K, sizes.N, sizes.T
-        mixing = Work(2 * K * N * T, NUMBER * (K * N * T + N * T + K * T))
-        return {"W": decoding(self._shape(sizes), N * T), "X_hat": mixing}
-
-    def iteration(self, sizes):
-        """Decode, pull back, and sums over the sources of every frame."""
-        shape, codes = self._shape(sizes), sizes.N * sizes.T
-        operations = 2 * shape.pass_over(codes) + 4 * (2 * sizes.K * codes)
-        searched = SEARCHED * (codes * sizes.K + codes)
-        return Work(operations, NUMBER * (shape.weights + sizes.K * sizes.T + searched))
-
-    def stored(self, sizes):
-        """How many numbers weights and W are."""
-        return self._shape(sizes).weights + sizes.N * sizes.T * sizes.K
-
-
+WORK = DecodedWork(
+    lambda sizes: sizes.N * sizes.T,
+    "TKN",
+    {"W": {"T": 1, "K": 2, "N": 1}, "X_hat": {"T": 1, "K": 1, "N": 1, "K, fixed widths": 1}},
+    "note_flows",
+    by_frame=True,
+)
 METHOD = Method(
-    name="dds1", label="DDS-1", colour="#edae49", settings=CodeFit, dictionary=_dictionary, work=FrameWork(),
+    name="dds1", label="DDS-1", colour="#edae49", settings=CodeFit, dictionary=_dictionary, work=WORK,
     flow="note_flows", published={"psa": 0.2760, "sparsity": 0.7039}, affordable=False,
 )  # fmt: skip

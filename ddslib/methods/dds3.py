@@ -1,11 +1,10 @@
 """DDS-3: a few entries a note, shared over time, that one conditional flow decodes (paper §III-D)."""
 
 from ..search.settings import SharedCodeFit
-from ..search.work import SharedWork
 from .method import Method
-from .shared import shared_dictionary
+from .shared import shared_dictionary, shared_work
 
 METHOD = Method(
     name="dds3", label="DDS-3", colour="#00798c", settings=SharedCodeFit, dictionary=shared_dictionary,
-    work=SharedWork("conditional_flow"), flow="conditional_flow", published={"psa": 0.6475, "sparsity": 0.9367},
+    work=shared_work("conditional_flow"), flow="conditional_flow", published={"psa": 0.6475, "sparsity": 0.9367},
 )  # fmt: skip

@@ -1,5 +1,8 @@
 """Dictionaries of any size that have learnt nothing: what measurements, benchmarks and checks work with."""
 
+from functools import cache
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -12,19 +15,23 @@ from ..spectra.frames import Frames
 from .method import Materials, Method
 
 
-def example(
+def materials(
     method: Method, sizes: Sizes, policy: Policy, rounding: Rounding = SINGLE, dtype: torch.dtype = torch.float32
-) -> Dictionary:
-    """The method's dictionary of that size, with an untrained flow, or with random samples."""
-    materials = Materials(
+) -> Materials:
+    """What a dictionary of that size may be made from: an untrained flow, or random samples, each made once."""
+    return Materials(
         n_sources=sizes.N,
         frames=sizes.T,
-        stored=lambda: random_frames(sizes.M, sizes, dtype),
-        flow=lambda: untrained(method.flow, sizes).to(policy.device, dtype).freeze(rounding),
+        stored=cache(lambda: random_frames(sizes.M, sizes, dtype)),
+        flow=cache(lambda: untrained(method.flow, sizes).to(policy.device, dtype).freeze(rounding)),
         policy=policy,
         rounding=rounding,
     )
-    return method.dictionary(materials, method.brief(sizes.C))
+
+
+def example(method: Method, sizes: Sizes, policy: Policy, **more: Any) -> Dictionary:
+    """The method's dictionary of that size; what it may be given is as in `materials`."""
+    return method.dictionary(materials(method, sizes, policy, **more), method.brief(sizes.C))
 
 
 def random_frames(count: int, sizes: Sizes, dtype: torch.dtype = torch.float32) -> Frames:

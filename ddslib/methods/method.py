@@ -8,9 +8,10 @@ from ..config import Profile, Sizes
 from ..flows.flow import Flow
 from ..machine.device import Policy
 from ..machine.rounding import SINGLE, Rounding
+from ..machine.work import Work
 from ..search.dictionary import Dictionary
 from ..search.settings import Fit
-from ..search.work import CountedWork
+from ..search.work import StoredWork
 from ..spectra.frames import Frames
 
 
@@ -40,7 +41,7 @@ class Method:
     colour: str
     settings: type[Fit]
     dictionary: Callable[[Materials, Any], Dictionary]
-    work: CountedWork
+    work: StoredWork  # or a kind of it, such as `DecodedWork`
     flow: str | None = None  # the profile's recipe of the flow that it decodes with
     published: Mapping[str, float] | None = None  # its line in the paper's Table II
     affordable: bool = True  # whether its searches are fast enough to be repeated with several seeds and settings
@@ -57,3 +58,7 @@ class Method:
     def sizes(self, profile: Profile, settings: Fit, T: int, M: int) -> Sizes:
         """What the cost of its searches depends on, for T frames of a mixture and M stored ones."""
         return profile.sizes(self.flow, T=T, C=getattr(settings, "components", 1), M=M)
+
+    def search_work(self, profile: Profile, settings: Fit, T: int, M: int) -> Work:
+        """What a whole search has to do."""
+        return settings.iterations * self.work.iteration(self.sizes(profile, settings, T, M))

@@ -10,31 +10,34 @@ import torch
 from torch import Tensor
 
 from ..config import load_profile
+from ..runs.data import given
 from ..runs.workspace import Workspace
 from .flows import NoteFrames
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"  # of long runs, kept with the project
 
 
-def open_chapter(profile, settings, work_dir, maps_root="", device="auto", seed=None):
-    """The workspace of a profile in which `settings` change single keys; figures get the book's style.
+def open_chapter(parameters):
+    """The workspace of the chapter whose first cell sets `parameters`, by name: a notebook's `globals()`.
 
-    `seed`, where it is not None, takes the place of the profile's.  Raises `InputError` as `load_profile` does.
+    They are profile, settings, which change single keys of it, work_dir, maps_root and device; a seed that is not None
+    takes the place of the profile's.  Figures get the book's style.  Raises `InputError` as `load_profile` does.
     """
     plt.style.use("ddslib.pages.book")
-    changed = settings if seed is None else {**settings, "seed": seed}
-    return Workspace(load_profile(profile, changed), work_dir, maps_root, device)
+    changes = parameters["settings"] | given({"seed": parameters.get("seed")})
+    profile = load_profile(parameters["profile"], changes)
+    return Workspace(profile, *map(parameters.get, ("work_dir", "maps_root", "device")))
 
 
 def open_study(method, parameters):
-    """The study of a method in the chapter whose first cell sets `parameters`, by name: a notebook's `globals()`.
+    """The study of a method in the chapter whose first cell sets `parameters`.
 
-    They are profile, settings, work_dir, maps_root and device, as `open_chapter` takes them; and test_root, instrument,
-    polyphony, intensity, chords and, where flows are trained, seed: what `Workspace.experiment` changes.
+    They are those of `open_chapter`, and test_root, instrument, polyphony, intensity, chords and, where flows are
+    trained, seed: what `Workspace.experiment` changes.
     """
-    opened = (parameters[name] for name in ("profile", "settings", "work_dir", "maps_root", "device"))
+    workspace = open_chapter(parameters | {"seed": None})
     changes = {name: parameters.get(name) for name in ("instrument", "polyphony", "intensity", "chords", "seed")}
-    return Study(open_chapter(*opened), method, root=parameters["test_root"], **changes)
+    return Study(workspace, method, root=parameters["test_root"], **changes)
 
 
 class Beside(NamedTuple):
@@ -74,8 +77,8 @@ class Study:
 
     @cached_property
     def flow(self):
-        """The flow that the method decodes with, read from the workspace or trained."""
-        return self.workspace.flow(*self.workspace.flow_of(self.experiment)).flow
+        """The flow that the method decodes with, read from the workspace or trained, with its weights fixed."""
+        return self.workspace.flow(*self.workspace.flow_of(self.experiment)).flow.freeze()
 
     @cached_property
     def result(self):
@@ -103,7 +106,6 @@ class Study:
         """The random numbers that a search by hand starts from, for a seed the same at every call."""
         return torch.Generator(self.workspace.device).manual_seed(seed)
 
-    @torch.no_grad()
     def beside_frames(self, codes, latents=own_latents):
         """Codes (N, count, D), on the workspace's device, beside up to 40 frames of each note that no flow learnt from.
 

@@ -1,6 +1,5 @@
 """What chapters 8 and 10 show of methods beside each other: measures with intervals, in tables and figures."""
 
-import matplotlib.pyplot as plt
 import pandas as pd
 
 from .. import measures
@@ -58,39 +57,36 @@ def tables(estimates, instruments):
 
 def by_method(estimates, instruments):
     """PSA, beside the paper's, and average precision of every method: the first piano filled, others open."""
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True)
     places = pd.Series(range(len(NAMES)), NAMES)
-    for ax, measure in zip(axes, ATTRIBUTION, strict=True):
-        for number, instrument in enumerate(instruments):
-            found = estimates.xs((instrument, measure), level=(1, 2))
-            x, face = places + 0.24 * (number - (len(instruments) - 1) / 2), "white" if number else plots.RIGHT
-            own = found["mean"], found["low"], found["high"], plots.RIGHT
-            plots.intervals(ax, x, *own, mfc=face, label=instrument)
-        ax.set_xticks(places, NAMES.values())
-        ax.set(ylabel=MEASURE_LABELS[measure], ylim=(0, 1.04))
-    axes[0].plot(places, PAPER["psa"].reindex(NAMES), "_", color=plots.WRONG, markersize=26, label="paper")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=1 + len(instruments))
-    plt.show()
+    with plots.shown(9, 3.4, columns=2) as axes:
+        for ax, measure in zip(axes, ATTRIBUTION, strict=True):
+            for number, instrument in enumerate(instruments):
+                found = estimates.xs((instrument, measure), level=(1, 2))
+                x, face = places + 0.24 * (number - (len(instruments) - 1) / 2), "white" if number else plots.RIGHT
+                own = found["mean"], found["low"], found["high"], plots.RIGHT
+                plots.intervals(ax, x, *own, mfc=face, label=instrument)
+            ax.set_xticks(places, NAMES.values())
+            ax.set(ylabel=MEASURE_LABELS[measure], ylim=(0, 1.04))
+        axes[0].plot(places, PAPER["psa"].reindex(NAMES), "_", color=plots.WRONG, markersize=26, label="paper")
+        plots.legend_above(axes[0], ncols=1 + len(instruments))
 
 
 def one_against_the_other(rows, filled):
     """Average precision of every row over its PSA: one piano filled, others open."""
-    _, ax = plt.subplots(figsize=(5, 4))
-    for (name, instrument), own in rows.groupby(["method", "instrument"], sort=False):
-        colour = METHODS[name].colour
-        face, label = (colour, NAMES[name]) if instrument == filled else ("white", None)
-        ax.plot(own.psa, own.average_precision, "o", color=colour, mfc=face, label=label)
-    ax.set(xlabel="PSA", ylabel="average precision", xlim=(0, 1), ylim=(0, 1.03))
-    ax.legend(loc="lower right")
-    plt.show()
+    with plots.shown(5, 4) as ax:
+        for (name, instrument), own in rows.groupby(["method", "instrument"], sort=False):
+            colour = METHODS[name].colour
+            face, label = (colour, NAMES[name]) if instrument == filled else ("white", None)
+            ax.plot(own.psa, own.average_precision, "o", color=colour, mfc=face, label=label)
+        ax.set(xlabel="PSA", ylabel="average precision", xlim=(0, 1), ylim=(0, 1.03))
+        ax.legend(loc="lower right")
 
 
 def losses(curves):
     """Training and validation losses over epochs, a panel for every flow."""
     flows = curves.groupby("flow", sort=False)
-    _, axes = plt.subplots(1, len(flows), figsize=(9, 3))
-    for ax, (flow, curve) in zip(axes, flows, strict=True):
-        plots.training_history(ax, {side: curve[[side]] for side in ("training", "validation")})
-        lowest = curve.validation.min()
-        ax.set(title=flow.replace("_", " "), ylim=(1.05 * lowest, -0.2 * lowest))
-    plt.show()
+    with plots.shown(9, 3, columns=len(flows)) as axes:
+        for ax, (flow, curve) in zip(axes, flows, strict=True):
+            plots.training_history(ax, curve)
+            lowest = curve.validation.min()
+            ax.set(title=flow.replace("_", " "), ylim=(1.05 * lowest, -0.2 * lowest))

@@ -1,6 +1,6 @@
-"""Figures that the chapters of several methods show, drawn whole from a study and its results.
+"""Figures that the chapters of several methods show, drawn whole from a study and what it found.
 
-A is (N, T), X_hat (K, T), H (entries, T), entries (N, K, count), all on the CPU.
+Entries are (N, K, count), on the CPU.
 Each figure shows itself, since a notebook draws twice what is left open at the end of a cell.
 """
 
@@ -20,37 +20,38 @@ def mixture(study):
         plots.piano_roll(below, study.Y, study.front_end, study.pitches)
 
 
-def activations(study, A, brightest=None):
+def activations(study, brightest=None):
     """A over the piano roll; the colours end at the `brightest` activity."""
     with shown(9, 5, 2, sharex=True) as (above, below):
-        plots.activations(above, A, study.front_end, study.pitches, vmax=brightest)
+        plots.activations(above, study.result.A, study.front_end, study.pitches, vmax=brightest)
         plots.piano_roll(below, study.Y, study.front_end, study.pitches)
 
 
-def components(study, H, A):
+def components(study):
     """H over A: a row for every entry, and a row for every note."""
     with shown(9, 6, 2, sharex=True) as (above, below):
-        plots.components(above, H, study.front_end)
-        plots.activations(below, A, study.front_end, study.pitches)
+        plots.components(above, study.result.H, study.front_end)
+        plots.activations(below, study.result.A, study.front_end, study.pitches)
 
 
-def attribution(study, A):
+def attribution(study):
     """A against the piano roll."""
     with shown(9, 3.6) as ax:
-        plots.attribution(ax, A, study.Y, study.front_end, study.pitches)
+        plots.attribution(ax, study.result.A, study.Y, study.front_end, study.pitches)
 
 
-def fit(study, X_hat, label="WH"):
+def fit(study, label="WH"):
     """The mixture, its reconstruction, and their difference."""
-    X, front_end = study.X, study.front_end
+    X, X_hat, front_end = study.X, study.result.X_hat, study.front_end
     with shown(9, 7, 3, sharex=True) as (above, middle, below):
         plots.spectrogram(above, X, front_end, vmin=0, vmax=0.8)
         plots.spectrogram(middle, X_hat, front_end, label, vmin=0, vmax=0.8)
         plots.spectrogram(below, X - X_hat, front_end, f"X − {label}", cmap="RdBu", vmin=-0.4, vmax=0.4)
 
 
-def cost(result, silence=None):
+def cost(study, silence=None):
     """The cost by iteration; where there are codes the distance within it, and perhaps that of an empty X̂."""
+    result = study.result
     with shown(6, 2.8) as ax:
         plots.cost_history(ax, result.cost, "cost J")
         if result.codes is not None:
@@ -61,10 +62,10 @@ def cost(result, silence=None):
             ax.legend()
 
 
-def sparsity(study, A):
+def sparsity(study):
     """The share of cells of A up to ε over ε, with that of the piano roll and the ε of the tables."""
     with shown(6, 2.8) as ax:
-        plots.sparsity(ax, {"A": A}, study.Y, study.profile.evaluation.epsilon)
+        plots.sparsity(ax, {"A": study.result.A}, study.Y, study.profile.evaluation.epsilon)
 
 
 def dictionaries(study, before, after):
@@ -83,8 +84,9 @@ def entry(study, note, frame, mode, found):
         _spectra(ax, study, note, frame, mode, [("entry found", found, plots.RIGHT, 1)])
 
 
-def most_active_note(study, result, before, after):
+def most_active_note(study, before, after):
     """The entries of the note with the most right activity, and how active each is, on grey where the note sounds."""
+    result = study.result
     right = result.A * study.Y
     note = int(right.sum(dim=1).argmax())
     entries = after[note].T

@@ -66,6 +66,11 @@ def octaves(pitches, every=12):
     return marked, [librosa.midi_to_note(pitch) for pitch in marked]
 
 
+def legend_above(ax, **options):
+    """The legend of `ax` above all panels of its figure."""
+    ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", **options)
+
+
 def waveform(ax, audio, sample_rate):
     """Amplitude of `audio` (samples,) over seconds."""
     ax.plot(np.arange(len(audio)) / sample_rate, as_array(audio), linewidth=0.5)
@@ -184,9 +189,9 @@ def pitch_matrix(ax, values, pitches, label, **options):
 
 
 def training_history(ax, history):
-    """Training and validation losses (epochs, units) by epoch: thin for a unit, thick for the units' mean."""
+    """Training and validation losses (epochs, units), or (epochs,) of one unit: thin for a unit, thick for the mean."""
     for name, colour in (("training", RIGHT), ("validation", WRONG)):
-        losses = as_array(history[name])
+        losses = np.c_[as_array(history[name])]
         epochs = np.arange(1, len(losses) + 1)
         ax.plot(epochs, losses, color=colour, linewidth=0.4, alpha=0.4)
         ax.plot(epochs, np.nanmean(losses, axis=1), color=colour, linewidth=2, label=name)

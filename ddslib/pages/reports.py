@@ -9,8 +9,9 @@ from torch.nn.functional import normalize
 from .. import measures
 
 
-def search(result, step_size):
-    """How a search went."""
+def search(study):
+    """How the search went."""
+    result, step_size = study.result, study.settings.step_size
     distance = result.distance
     rise = (distance[1:] / distance[:-1]).max()
     print(
@@ -22,16 +23,20 @@ def search(result, step_size):
 
 
 def cosines(study, entries):
-    """The median cosine between entries (N, K, C) of one note, by whether the note sounds; nothing where C is 1."""
+    """The median cosine between entries (N, K, C) of one note, by whether the note sounds; nothing where C is 1.
+
+    All of them (N, pairs) come back.
+    """
     count, sounds = entries.shape[2], study.Y.any(dim=1)
     if count == 1:
-        return
+        return None
     unit = normalize(entries, dim=1, eps=1e-9)
     values = (unit.mT @ unit)[:, ~torch.eye(count, dtype=torch.bool)]
     print("median cosine between entries of one note at the end (at the start it is 1):")
     print(f"  notes that sound somewhere {values[sounds].median():.3f}")
     if not sounds.all():
         print(f"  notes that never sound {values[~sounds].median():.3f}")
+    return values
 
 
 def codes(study, lengths, nats):
@@ -44,8 +49,9 @@ def codes(study, lengths, nats):
     print(f"√D: {study.flow.code_dimensions**0.5:.3g}")
 
 
-def measured(study, result):
-    """How good a decomposition is."""
+def measured(study):
+    """How good the decomposition is."""
+    result = study.result
     A, Y, epsilon = result.A, study.Y, study.profile.evaluation.epsilon
     psa, ranked, error = quality(study.X, Y, result.X_hat, A).values()
     by_frame = measures.average_precision(A, Y, per_frame=True)

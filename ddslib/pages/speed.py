@@ -4,18 +4,17 @@ import json
 import time
 from typing import NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
 from .. import measures
 from ..config import load_profile
 from ..costs.rates import TRAININGS, rates
-from ..flows.work import epoch
+from ..flows.work import epoch, training
 from ..machine.limits import Limits
 from ..methods.registry import registered, settings
 from .chapter import RESULTS
-from .plots import INK, RIGHT, shown
+from .plots import INK, RIGHT, legend_above, shown
 
 FRAMES, SAMPLES = 500, 60_000  # of the searches and trainings at the paper's size
 MEASURES = {"psa": "PSA", "average_precision": "average precision"}
@@ -129,7 +128,7 @@ def rooflines(*benches):
                 ax.plot(*smaller, marker, color=RIGHT, label=what)
                 ax.plot(*larger, marker, color=RIGHT, mfc="white")
             ax.set(xlabel="operations per byte", ylabel="10⁹ operations a second")
-        plt.figlegend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+        legend_above(axes[0], ncols=4)
 
 
 def against_peers(bench):
@@ -209,22 +208,11 @@ def against_time(curves):
     lines = ("C3-", "C1-", "C3:", "C0:", "C0-")  # colours of the style by their numbers
     with shown(11, 3, columns=3) as axes:
         for ax, name in zip(axes, ("cost J", *MEASURES.values()), strict=True):
-            for curve, line in zip(curves.values(), lines, strict=True):
-                ax.plot(curve.seconds, curve[name], line)
+            for (search, curve), line in zip(curves.items(), lines, strict=True):
+                ax.plot(curve.seconds, curve[name], line, label=search)
             ax.set(xlabel="time (s)", ylabel=name)
         axes[0].set_yscale("log")
-        plt.figlegend(axes[0].lines, curves, loc="outside upper center", ncols=len(curves), fontsize="small")
-
-
-def search_work(profile, method, T, M):
-    """What a whole search in T frames has to do, where there are M training frames."""
-    own = settings(profile, method.name)
-    return own.iterations * method.work.iteration(method.sizes(profile, own, T, M))
-
-
-def training_work(profile, kind, M):
-    """What all epochs have to do, if none is saved by stopping early."""
-    return getattr(profile, kind).epochs * epoch(profile, kind, M)
+        legend_above(axes[0], ncols=len(curves), fontsize="small")
 
 
 def at_paper_size(cpu, gpu):
@@ -233,10 +221,10 @@ def at_paper_size(cpu, gpu):
     for name, method in registered().items():
         if method.label in gpu.rates:
             job = f"{method.label}, {settings(paper, name).iterations} iterations"
-            works[job] = search_work(paper, method, FRAMES, SAMPLES)
+            works[job] = method.search_work(paper, settings(paper, name), FRAMES, SAMPLES)
     for kind, name in TRAININGS.items():
         works[f"{name}, an epoch"] = epoch(paper, kind, SAMPLES)
-        works[f"{name}, {getattr(paper, kind).epochs} epochs"] = training_work(paper, kind, SAMPLES)
+        works[f"{name}, {getattr(paper, kind).epochs} epochs"] = training(paper, kind, SAMPLES)
     costs = {
         job: {
             "operations": work.operations,

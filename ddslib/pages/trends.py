@@ -2,7 +2,6 @@
 
 from itertools import product
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
@@ -85,14 +84,13 @@ def figure(points, trend, label, *more):
     """
     own, shown = points[points.trend == trend].astype({"value": str}), [*ATTRIBUTION, *more]
     places = {value: place for place, value in enumerate(own.loc["this"]["value"].unique())}
-    figure, axes = plt.subplots(1, len(shown), figsize=(4.6 * len(shown), 3.4))
-    for ax, measure in zip(axes, shown, strict=True):
-        for (run, name), rows in own.groupby(["run", "method"], sort=False):
-            beside = 0.06 * (list(METHODS).index(name) - (len(METHODS) - 1) / 2)
-            x = rows["value"].map(places) + beside + (0.03 if run == "longer" else 0)
-            found = rows[measure], rows[f"{measure}_low"], rows[f"{measure}_high"], METHODS[name].colour
-            plots.intervals(ax, x, *found, label=NAMES[name] if run == "this" else None, **STYLES[run])
-        ax.set_xticks(range(len(places)), places)
-        ax.set(xlabel=label, ylabel=MEASURE_LABELS[measure])
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(METHODS))
-    plt.show()
+    with plots.shown(4.6 * len(shown), 3.4, columns=len(shown)) as axes:
+        for ax, measure in zip(axes, shown, strict=True):
+            for (run, name), rows in own.groupby(["run", "method"], sort=False):
+                beside = 0.06 * (list(METHODS).index(name) - (len(METHODS) - 1) / 2)
+                x = rows["value"].map(places) + beside + (0.03 if run == "longer" else 0)
+                found = rows[measure], rows[f"{measure}_low"], rows[f"{measure}_high"], METHODS[name].colour
+                plots.intervals(ax, x, *found, label=NAMES[name] if run == "this" else None, **STYLES[run])
+            ax.set_xticks(range(len(places)), places)
+            ax.set(xlabel=label, ylabel=MEASURE_LABELS[measure])
+        plots.legend_above(axes[0], ncols=len(METHODS))

@@ -11,7 +11,7 @@ from collections import defaultdict
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import soundfile
 
@@ -155,8 +155,7 @@ def sort_key(recording: Recording) -> tuple:
     return (*((value is not None, value if value is not None else 0) for value in values), str(recording.path))
 
 
-@dataclass(frozen=True)
-class InventoryRow:
+class InventoryRow(NamedTuple):
     """What a tree holds of one instrument and set."""
 
     instrument: str

@@ -1,7 +1,6 @@
 """A SoundFont preset played by FluidSynth, one note at a time."""
 
 import ctypes
-from pathlib import Path
 
 import numpy as np
 
@@ -19,7 +18,7 @@ class Sampler:
     Float output is read directly, since the 16-bit output carries dither that depends on its history.
     """
 
-    def __init__(self, font: Path, bank: int, program: int):
+    def __init__(self, font, bank, program):
         try:
             import fluidsynth  # here, since the import fails where the system library is missing
         except ImportError as error:
@@ -32,9 +31,7 @@ class Sampler:
         # The first note after loading may differ from all later ones.
         self.note(60, 64, 0.1, None, SYNTHESIS_BLOCK, 0.0)
 
-    def note(
-        self, pitch: int, velocity: int, length: float, pedal_up: float | None, samples: int, cents: float
-    ) -> np.ndarray:
+    def note(self, pitch, velocity, length, pedal_up, samples, cents):
         """The sound of one key held for `length` seconds, mixed to mono: shape (samples,).
 
         `pedal_up` is when the sustain pedal is lifted, in seconds after the onset; None leaves it up.

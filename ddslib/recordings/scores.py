@@ -1,14 +1,11 @@
 """What the rendered corpus plays: the score of every recording that a profile asks for."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 
 from ..artefacts import digest
-from ..config import Pitches, Rendering
 from .maps import Recording
 from .notes import Note
 from .pianos import PIANOS
@@ -30,22 +27,22 @@ class Score:
     pedal: tuple[float, float] | None
 
     @property
-    def end(self) -> float:
+    def end(self):
         """When the last damper falls, in seconds."""
         return self.pedal[1] if self.pedal else max(note.offset for note in self.notes)
 
     @property
-    def samples(self) -> int:
+    def samples(self):
         """How long the recording is, in samples."""
         return round((self.end + TAIL) * SAMPLE_RATE)
 
 
-def generator_of(*key: str | int) -> np.random.Generator:
+def generator_of(*key):
     """Random numbers that depend on what is drawn and on nothing else, such as the order of rendering."""
     return np.random.default_rng(int(digest(*key), 16))
 
 
-def scores(root: Path, rendering: Rendering, pitches: Pitches) -> Iterator[Score]:
+def scores(root, rendering, pitches):
     """Every recording that `rendering` asks for, as a score with its place below `root`: ISOL, then RAND."""
     isolated = product(rendering.isol_instruments, rendering.styles, rendering.loudness, pitches.numbers)
     for code, style, loudness, pitch in isolated:

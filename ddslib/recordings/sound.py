@@ -5,15 +5,14 @@ from functools import lru_cache
 import numpy as np
 import scipy
 
-from .notes import Note
 from .pianos import PIANOS, find_font
 from .sampler import SAMPLE_RATE, Sampler
-from .scores import Score, generator_of
+from .scores import generator_of
 
 _sampler = lru_cache(Sampler)
 
 
-def render_note(code: str, score: Score, note: Note, generator: np.random.Generator) -> np.ndarray:
+def render_note(code, score, note, generator):
     """One note as it arrives at the two microphones: shape (2, samples)."""
     piano = PIANOS[code]
     start = round((note.onset + generator.uniform(*piano.jitter)) * SAMPLE_RATE)
@@ -54,7 +53,7 @@ def _room_response(room):
     return response / np.sqrt((response**2).sum() / 2)
 
 
-def pink_noise(generator: np.random.Generator, samples: int) -> np.ndarray:
+def pink_noise(generator, samples):
     """Noise of equal power per octave and unit mean square: shape (2, samples)."""
     spectrum = np.fft.rfft(generator.standard_normal((2, samples)))
     spectrum /= np.sqrt(np.maximum(np.arange(spectrum.shape[1]), 1))

@@ -81,9 +81,10 @@ class Searches(Trainings):
 
     def parameters(self, experiment: Experiment) -> int:
         """How many numbers the method's dictionary is made of."""
-        if needed := self.flow_of(experiment):
-            return self.flow_size(*needed)
-        method, stored = find(experiment.method), len(self.frames(without=experiment.instrument).values)
+        method = find(experiment.method)
+        if method.flow:
+            return self.flow_size(method.flow)
+        stored = len(self.frames(without=experiment.instrument).values)
         return method.work.stored(method.sizes(self.profile, self.settings(method.name), T=1, M=stored))
 
     def decomposition(self, experiment: Experiment) -> Decomposition:
@@ -92,8 +93,9 @@ class Searches(Trainings):
         if not path.exists():
             X = self.mixture(experiment).X.to(self.device)
             dictionary, fit = self.dictionary(experiment), self.settings(experiment.method)
+            draws = torch.Generator(self.device).manual_seed(experiment.seed or 0)  # without a seed nothing is drawn
             with self._rounding.applied():
-                result = decompose(X, dictionary, fit, generator=self._draws(experiment))
+                result = decompose(X, dictionary, fit, generator=draws)
             _save(result, path, {"experiment": asdict(experiment), "fit": asdict(fit)})
         return _load(path, self.device)
 
@@ -108,11 +110,6 @@ class Searches(Trainings):
         settings = (self.profile.front_end, self.profile.pitches, self.settings(experiment.method))
         arithmetic = self.policy.arithmetic(self._rounding)
         return digest(REVISION, experiment.method, experiment.seed, settings, source, mixture, arithmetic)
-
-    def _draws(self, experiment):
-        if experiment.seed is None:
-            return None
-        return torch.Generator(self.device).manual_seed(experiment.seed)
 
     def rehearsal(self, experiment: Experiment) -> Experiment:
         """The same experiment on the validation piano, for all that has to be chosen; chosen once for all seeds."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..config import InputError
-from ..flows.work import epoch
+from ..flows.work import training
 from ..machine.device import Policy
 from ..machine.limits import threads
 from ..machine.processes import in_processes, progress
@@ -45,7 +45,7 @@ class Task:
 
     def __call__(self):
         """Make the file where it is missing."""
-        with threads(torch.get_num_threads() if self.shares_cores or self.policy.records else 1):
+        with threads(self.threads(tasks=1)):
             if not self.path.exists():
                 self.make()
 
@@ -131,16 +131,14 @@ def flows(run: Run) -> dict[Path, NeededFlow]:
 
 def _training_effort(space, needed):
     """Operations of a training; those of a stack take longer, but only by a factor that all stacks have."""
-    epochs, frames = getattr(space.profile, needed.kind).epochs, len(space.frames(needed.without).values)
-    return epochs * epoch(space.profile, needed.kind, frames).operations
+    return training(space.profile, needed.kind, len(space.frames(needed.without).values)).operations
 
 
 def _search_effort(space, experiment):
     """Operations of a search."""
-    method, settings = find(experiment.method), space.settings(experiment.method)
-    samples = len(space.frames(experiment.instrument).values)
-    sizes = method.sizes(space.profile, settings, T=CHORD * experiment.chords, M=samples)
-    return settings.iterations * method.work.iteration(sizes).operations
+    method, samples = find(experiment.method), len(space.frames(experiment.instrument).values)
+    frames, settings = CHORD * experiment.chords, space.settings(method.name)
+    return method.search_work(space.profile, settings, T=frames, M=samples).operations
 
 
 def _searches(run):

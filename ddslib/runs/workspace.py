@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,51 +78,51 @@ class Workspace(Searches):
         piano, get the same draws, so that differences between them are not blurred by hard chords.
         """
         first, evaluation = experiments[0], self.profile.evaluation
-        mixture, threshold = self.mixture(first), self._threshold(first)
-        X, Y = mixture.X, mixture.Y
-        measured = {
-            "psa": lambda found, weights: measures.precision_of_source_attribution(found.A, Y, weights),
-            "average_precision": lambda found, weights: measures.average_precision(found.A, Y, weights=weights),
-            "sparsity": lambda found, weights: measures.sparsity(found.A, evaluation.epsilon, weights),
-            "f_measure": lambda found, weights: measures.precision_recall_f(found.A, Y, threshold, weights).f_measure,
-            "relative_error": lambda found, weights: measures.relative_error(X, found.X_hat, weights),
-        }
-        if threshold is None:
-            del measured["f_measure"]
+        mixture = self.mixture(first)
         runs = [(self.decomposition(experiment),) for experiment in experiments]
         chords = int(digest([recording.name.removesuffix(first.instrument) for recording in mixture.recordings]), 16)
         return {
             name: measures.bootstrap(measure, runs, mixture.chord, np.random.default_rng(chords), evaluation.draws)
-            for name, measure in measured.items()
+            for name, measure in self._measures(first).items()
         }
 
+    def _measures(self, experiment):
+        """Every measure that has an interval, by its column: a function of what was found, and of weights (..., T)."""
+        mixture, threshold = self.mixture(experiment), self._threshold(experiment)
+        X, Y, epsilon = mixture.X, mixture.Y, self.profile.evaluation.epsilon
+        detect = partial(measures.precision_recall_f, Y=Y, threshold=threshold)
+        measured = {
+            "psa": lambda found, weights=None: measures.precision_of_source_attribution(found.A, Y, weights),
+            "average_precision": lambda found, weights=None: measures.average_precision(found.A, Y, weights=weights),
+            "sparsity": lambda found, weights=None: measures.sparsity(found.A, epsilon, weights),
+            "f_measure": lambda found, weights=None: detect(found.A, weights=weights).f_measure,
+            "relative_error": lambda found, weights=None: measures.relative_error(X, found.X_hat, weights),
+        }
+        if threshold is None:
+            del measured["f_measure"]
+        return measured
+
     def _row(self, experiment):
-        mixture, found = self.mixture(experiment), self.decomposition(experiment)
+        Y, found = self.mixture(experiment).Y, self.decomposition(experiment)
         settings, threshold = self.settings(experiment.method), self._threshold(experiment)
-        A, Y = found.A, mixture.Y
-        values = (
-            asdict(settings)
-            | asdict(experiment)
-            | {
-                "profile": self.profile.name,
-                "frames": Y.shape[1],
-                "bins": self.profile.front_end.bins,
-                "iterations": found.iterations,
-                "mixing": settings.objective().mixing,
-                "psa": measures.precision_of_source_attribution(A, Y),
-                "frame_psa": measures.frame_precision_of_source_attribution(A, Y),
-                "sparsity": measures.sparsity(A, self.profile.evaluation.epsilon),
-                "average_precision": measures.average_precision(A, Y),
-                "average_precision_per_frame": measures.average_precision(A, Y, per_frame=True),
-                "relative_error": measures.relative_error(mixture.X, found.X_hat),
-                "cost": float(found.cost.min()),
-                "seconds": found.seconds,
-                "ended": found.ended,
-                "parameters": self.parameters(experiment),
-                "device": self.policy.label(self._rounding),
-                "version": __version__,
-            }
-        )
+        A = found.A
+        values = asdict(settings) | asdict(experiment)
+        values |= {name: measure(found) for name, measure in self._measures(experiment).items()}
         if threshold is not None:
             values |= measures.precision_recall_f(A, Y, threshold)._asdict()
+        values |= {
+            "profile": self.profile.name,
+            "frames": Y.shape[1],
+            "bins": self.profile.front_end.bins,
+            "iterations": found.iterations,
+            "mixing": settings.objective().mixing,
+            "frame_psa": measures.frame_precision_of_source_attribution(A, Y),
+            "average_precision_per_frame": measures.average_precision(A, Y, per_frame=True),
+            "cost": float(found.cost.min()),
+            "seconds": found.seconds,
+            "ended": found.ended,
+            "parameters": self.parameters(experiment),
+            "device": self.policy.label(self._rounding),
+            "version": __version__,
+        }
         return {column: values.get(column) for column in COLUMNS}

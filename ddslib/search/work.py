@@ -1,4 +1,4 @@
-"""What an iteration has to do at least, for dictionaries of stored and of shared entries.
+"""What an iteration has to do at least, for dictionaries of stored and of decoded entries.
 
 The unit is that of `ddslib.machine.work`.  What a method's cost depends on are the letters of `ddslib.config.Sizes`;
 `predicted` has the exponents of the paper's Table I, by part and letter.
@@ -6,32 +6,10 @@ The unit is that of `ddslib.machine.work`.  What a method's cost depends on are 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from ..config import Sizes
 from ..flows.work import FlowShape, decoding
 from ..machine.work import NUMBER, SEARCHED, Work
-
-
-class CountedWork(Protocol):
-    """What is counted of every method."""
-
-    factors: str  # letters of what the cost depends on
-    predicted: Mapping[str, Mapping[str, int]]  # exponents of Table I
-
-    def parts(self, sizes: Sizes) -> dict[str, Work]:
-        """Of an iteration: ``"W"`` from Z, and ``"X_hat"`` from W and H."""
-
-    def iteration(self, sizes: Sizes) -> Work:
-        """Of a whole iteration."""
-
-    def stored(self, sizes: Sizes) -> int:
-        """How many numbers weights and W are: what Table I calls space."""
-
-
-def mixing(bins: int, entries: int, frames: int) -> Work:
-    """X̂ from W and H."""
-    return Work(2 * bins * entries * frames, NUMBER * (bins * entries + entries * frames + bins * frames))
 
 
 @dataclass(frozen=True)
@@ -39,46 +17,56 @@ class StoredWork:
     """Of fixed entries, as many as ``entries(sizes)``."""
 
     entries: Callable[[Sizes], int]
-    factors: str
-    predicted: Mapping[str, Mapping[str, int]]
+    factors: str  # letters of what the cost depends on
+    predicted: Mapping[str, Mapping[str, int]]  # exponents of Table I
 
-    def parts(self, sizes):
-        return {"W": Work(0, 0), "X_hat": mixing(sizes.K, self.entries(sizes), sizes.T)}
+    def activations(self, sizes: Sizes) -> int:
+        """How many numbers H has."""
+        return self.entries(sizes) * sizes.T
 
-    def iteration(self, sizes):
-        """W H, and Wᵀ G."""
-        K, T, entries = sizes.K, sizes.T, self.entries(sizes)
-        products = 2 * (2 * K * entries * T)
-        return Work(products, NUMBER * (K * entries + K * T + SEARCHED * entries * T))
+    def building(self, sizes: Sizes) -> Work:
+        """W from Z; there is nothing to do where W is given."""
+        return Work(0, 0)
 
-    def stored(self, sizes):
+    def parts(self, sizes: Sizes) -> dict[str, Work]:
+        """Of an iteration: ``"W"`` from Z, and ``"X_hat"`` from W and H."""
+        K, activations = sizes.K, self.activations(sizes)
+        mixing = Work(2 * K * activations, NUMBER * (K * self.entries(sizes) + activations + K * sizes.T))
+        return {"W": self.building(sizes), "X_hat": mixing}
+
+    def iteration(self, sizes: Sizes) -> Work:
+        """Of a whole iteration: W H, and Wᵀ G."""
+        K, activations = sizes.K, self.activations(sizes)
+        moved = K * self.entries(sizes) + K * sizes.T + SEARCHED * activations
+        return Work(2 * (2 * K * activations), NUMBER * moved)
+
+    def stored(self, sizes: Sizes) -> int:
+        """How many numbers weights and W are: what Table I calls space."""
         return sizes.K * self.entries(sizes)
 
 
 @dataclass(frozen=True)
-class SharedWork:
-    """Of C entries a source, shared over time, that one of the profile's flows decodes."""
+class DecodedWork(StoredWork):
+    """Of entries that one of the profile's flows decodes, each for all frames, or ``by_frame`` for one frame alone."""
 
     flow: str
-    factors = "TKNC"
-    predicted = {  # noqa: RUF012
-        "W": {"T": 0, "K": 2, "N": 1, "C": 1},
-        "X_hat": {"T": 1, "K": 1, "N": 1, "C": 1, "K, fixed widths": 1},
-    }
+    by_frame: bool = False
 
-    def parts(self, sizes):
-        entries = sizes.N * sizes.C
-        return {"W": decoding(self._shape(sizes), entries), "X_hat": mixing(sizes.K, entries, sizes.T)}
+    def activations(self, sizes):
+        return self.entries(sizes) if self.by_frame else super().activations(sizes)
+
+    def building(self, sizes):
+        return decoding(self._shape(sizes), self.entries(sizes))
 
     def iteration(self, sizes):
         """Decode, pull back, and the products W H (twice), Wᵀ G and G Hᵀ."""
-        shape, entries = self._shape(sizes), sizes.N * sizes.C
-        operations = 2 * shape.pass_over(entries) + 4 * (2 * sizes.K * entries * sizes.T)
-        searched = SEARCHED * (entries * shape.code_dimensions(sizes.N) + entries * sizes.T)
+        shape, entries, activations = self._shape(sizes), self.entries(sizes), self.activations(sizes)
+        operations = 2 * shape.pass_over(entries) + 4 * (2 * sizes.K * activations)
+        searched = SEARCHED * (entries * shape.code_dimensions(sizes.N) + activations)
         return Work(operations, NUMBER * (shape.weights + sizes.K * sizes.T + searched))
 
     def stored(self, sizes):
-        return self._shape(sizes).weights + sizes.N * sizes.C * sizes.K
+        return self._shape(sizes).weights + super().stored(sizes)
 
     def _shape(self, sizes):
         return FlowShape.of(self.flow, sizes)
