@@ -103,8 +103,13 @@ def iterations(method, size, device, rounding):
     draws = torch.Generator(device).manual_seed(0)
     X = torch.rand(size.bins, size.frames, generator=draws, device=device)
     own, fit = materials(method, size.of(method), policy(device), rounding), size.settings(method)
-    method.dictionary(own, fit)  # now flow or samples are there, and no part of what a search needs
-    return lambda: Search(X, method.dictionary(own, fit), fit, generator=draws).iterate
+    made = method.dictionary(own, fit)  # so flow or samples are there, and no part of what a search takes
+
+    def begin():
+        dictionary = method.dictionary(own, fit) if method.flow else made
+        return Search(X, dictionary, fit, generator=draws).iterate
+
+    return begin
 
 
 def flow_of(kind, size, device):

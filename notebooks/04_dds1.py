@@ -202,8 +202,9 @@ print(
 
 # %% [markdown]
 # The library therefore decodes block by block: some notes, some frames. What a block computes stays in the processor's
-# caches, which is faster. In a long recording the blocks together would keep too much. Then each is forgotten, and
-# decoded once more when its gradient is wanted. That changes the memory and the time, not the result; tests hold it to that.
+# caches, which is faster. In a long recording all blocks together would need too much memory. Then what a block
+# computed is dropped, and computed once more when its gradient is wanted. That changes the memory and the time, not the
+# result; tests hold it to that.
 
 # %%
 print(f"blocks of about {policy(device).codes_at_a_time} codes")
@@ -212,6 +213,8 @@ print(f"kept: up to {policy(device).gradient_bytes / MiB:.0f} MiB")
 # %% [markdown]
 # Now the whole mixture. The paper allows the search 1000 iterations. The `laptop` profile gives it far fewer, and one
 # random start, because this is by far the most expensive search of the book. Keep that in mind for everything below.
+#
+# Where the cost has stayed above its lowest value for more than ten iterations, the step size is halved.
 
 # %%
 result = study.result
@@ -261,9 +264,9 @@ figures.entry(study, note, t, modes[note, :, 0], found[note, :, t])
 some_codes = result.codes[:, evenly(12, T)]
 at_modes = torch.zeros_like(some_codes)
 lengths, nats = study.beside_frames(some_codes)
-_, of_modes = study.beside_frames(at_modes[:, :1])
 reports.codes(study, lengths, nats)
-print(f"log p of the modes, nats per dimension: {of_modes.found.median():.3g}")
+of_modes = flow.log_prob(flow.decode(at_modes[:, :1])) / K
+print(f"log p of the modes, nats per dimension: {of_modes.median():.3g}")
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "By note, a dot for each of some frames. Left: distance of the codes from the mode. Right: log-likelihood of the entries. Black bars: the median validation frame of each note. Dashed: √D.", "name": "fig-dds1-codes"}, "image": {"alt": "Two scatter plots over pitch. Left, the lengths of the codes lie below the black bars of real frames for low notes, level with them for the highest, and far below the dashed line. Right, most log-likelihoods lie at the black bars, and a band of outliers far below. Dots of sounding and of silent notes look alike."}}
 figures.codes(study, lengths, nats)
@@ -383,7 +386,7 @@ for name, z in (("at the modes", at_modes), ("found", some_codes)):
 
 # %% [markdown]
 # A single code in a steep place is enough. Its spectrum jumps, and with it the distance. The distance is one norm over
-# all frames, so whatever is wrong anywhere weighs on the gradient of every frame. That may happen in any iteration, even
+# all frames, and the gradient of each is divided by it. So one bad frame makes the gradients of all others small. That may happen in any iteration, even
 # the last one. This is why the search returns its iterate of lowest cost, and not the last. A smaller step jumps less, but
 # does not get as far in as many iterations. Three frames, at the profile's step size and at a tenth of it:
 

@@ -15,7 +15,7 @@
 #
 # **The question.** What changes when each note has only a few entries, and all frames must do with them?
 #
-# **You need:** {doc}`04_dds1`, of which this is the repair. **You will see:** a dictionary of a fixed size that
+# **You need:** {doc}`04_dds1`, whose weakness is mended here. **You will see:** a dictionary of a fixed size that
 # adapts to the piano at hand, whether identical entries of a note grow apart, and what sharing changes.
 
 # %% tags=["parameters"]
@@ -243,7 +243,7 @@ for name in ("psa", "relative_error"):
 #
 # (here $J$ stands for the distance alone). An entry that bends towards the partials of another note gains in the
 # frames in which that note sounds, and loses in all others in which it is active. What is common to a note's frames
-# adds up, and what is peculiar to one frame is one voice among many.
+# adds up, and what is peculiar to one frame hardly counts in the sum.
 #
 # But DDS-2 also has $C$ entries for each note, and other steps. Which of these is it? We try three dictionaries on a dozen
 # frames, all with the step size of DDS-1 and the same few iterations. Between the first two the only difference is who
@@ -272,8 +272,9 @@ pd.DataFrame(medians).T.round(3)
 
 # %% [markdown]
 # In the `laptop` profile, sharing the codes changes the attribution little, and lowers the error. With many entries average
-# precision falls by much: right notes are lost. Whether PSA rises with them, so few frames cannot tell. So, with the steps
-# of DDS-1, neither alone makes the difference between DDS-1 and DDS-2.
+# precision falls by much: right notes are lost. So few frames cannot tell whether PSA rises with them. So, with the steps
+# of DDS-1, neither alone makes the difference between DDS-1 and DDS-2. What is left are the steps themselves: those of DDS-2
+# differ, too.
 #
 # Where is DDS-2 still wrong? The hammer's blow at the onset has energy at all frequencies. We compare the first three
 # frames of each chord with all later ones. How much of their activity is wrong, and where is most of the wrong activity?
@@ -307,8 +308,8 @@ print(
 # %% [markdown]
 # ## What was learnt
 #
-# * A few entries for each note, shared by all frames, attribute better than DDS-1 with an entry for every frame. They
-#   reconstruct the chords somewhat worse.
+# * DDS-2, with a few entries for each note and with steps of its own, attributes better than DDS-1. It reconstructs the
+#   chords somewhat worse. Sharing alone is not what makes the difference.
 # * The entries of a note start as copies. Random activations let them part, but in few iterations they hardly do.
 # * The cost of decoding no longer depends on the length of the recording.
 #

@@ -48,7 +48,7 @@ workspace = open_chapter(globals())
 evaluation = workspace.profile.evaluation
 pianos = close, *others = workspace.instruments.test
 print(f"{evaluation.chords} chords, P{evaluation.polyphony}, {evaluation.intensity}")
-print("the held-out piano, from near first:", ", ".join(pianos))
+print("the held-out piano, close microphones first:", ", ".join(pianos))
 
 # %% [markdown]
 # ## The rules
@@ -178,8 +178,8 @@ for instrument in pianos:
 print(f"the paper: {PAPER.psa[LAST] - PAPER.psa[FIRST]:+.3f}")
 
 # %% [markdown]
-# Does this hold for one piano only? Here is the same for a *training* piano. Its whole family is left out of the training, and the
-# threshold for F is chosen on it:
+# Does this hold for one piano only? Here are the measures of a *training* piano, one seed each. Its whole family is left out of
+# the training:
 
 # %%
 SHOWN = ["psa", "average_precision", "sparsity", "relative_error"]
@@ -212,7 +212,7 @@ with plots.shown(7, 3.2) as ax:
 # ## What PSA hides
 #
 # PSA asks how much of the activity is right. A method that explains a whole chord by one of its notes scores 1. Average
-# precision asks whether *every* sounding note comes before the silent ones. The two may disagree, for two reasons.
+# precision asks whether *every* sounding note comes before the silent ones. Two reasons why they may disagree:
 #
 # * **Under `relu`, what is silent stays silent.** An activation that has once gone below zero gets no gradient any more. That
 #   makes a decomposition sparse, and it may lose notes for good.
@@ -339,10 +339,10 @@ for rule, space in under.items():
         )
 
 # %% [markdown]
-# On the rendered corpus every method gains PSA by `relu`, the stored dictionary included. An entry that is once silent is
-# out of the search, so activity gathers on few entries. Much of what looks like the merit of searched dictionaries is
-# therefore the merit of this rule. NMF pays for it. In the `laptop` profile its relative error about doubles: the entries that are
-# left explain $\mathbf{X}$ badly.
+# On the rendered corpus every method gains PSA by `relu`, the stored dictionary included. An activation that is once silent
+# stays so, and the activity gathers on the others. Much of what looks like the merit of searched dictionaries is
+# therefore the merit of this rule. NMF pays for it. In the `laptop` profile its relative error more than doubles: the activations
+# that are left explain $\mathbf{X}$ badly.
 #
 # Which dictionary is better has to be asked under *one* rule. The lines above do that, with intervals over chords, for one seed and
 # one piano. Under `relu` the difference had the other sign on the training piano of the choice, in the `laptop` profile. So it is
@@ -402,8 +402,9 @@ whole[["iterations", *SHOWN, "seconds"]].rename(columns=SHORT).round(3)
 
 # %% [markdown]
 # One run with one seed is no more than a first look. DDS-3 has the highest PSA here too, and NMF the highest average precision. In PSA,
-# DDS-2 is above NMF from near and below it from far. The stopping rule ended some searches of DDS-2 early. The conditional flow was
-# still getting better when its training ended.
+# DDS-2 is above NMF from near and below it from far. Some searches of DDS-2 ended early: version 0.11.0, which ran them, compared
+# costs in single precision, where two of them may be equal to the last digit. The conditional flow was still getting better when its
+# training ended.
 #
 # **What failed, and why.** DDS-1 fails from a random start. It hardly tells sounding notes from silent ones, and its error is the
 # largest of all: the search does not arrive. The reason is its steps, which are the released code's. They are soon halved, and
@@ -460,8 +461,8 @@ pd.DataFrame(ends).T.rename_axis(search).map("{:.3g}".format)
 # has to come near one ({doc}`04_dds1`). With the released steps on 24 chords all steps could have come to a small part of that.
 #
 # Why are steps halved so early? They are halved after more than ten iterations in a row above the lowest cost. The cost is one norm
-# over all frames, and with more codes it is above its lowest more often. So DDS-1 fails here for its steps, and it takes no GPU to see it. The larger steps of `laptop` do well on two
-# chords only, in their few iterations. From a fitted start the released steps do not fail, on the CPU as on the GPU.
+# over all frames, and with more codes it is above its lowest more often. So DDS-1 fails here for its steps, and a CPU shows
+# it as well. The larger steps of `laptop` do well where there are two chords and few iterations, but not on more chords. From a fitted start the released steps do not fail, on the CPU as on the GPU.
 #
 # ### The two trainings
 #

@@ -31,7 +31,6 @@ device = "auto"  # CUDA where there is one, else the CPU
 from pathlib import Path
 
 from ddslib.costs import growth
-from ddslib.costs.rates import TRAININGS
 from ddslib.machine import limits
 from ddslib.methods.registry import registered
 from ddslib.pages import complexity, plots
@@ -200,7 +199,7 @@ for flow, method in growth.flow_users().items():
     times = ", ".join(f"{1e3 * s:.0f}" for s in rows.seconds)
     slope = growth.exponent(rows["size"], rows.seconds)
     print(
-        f"{TRAININGS[flow]}: an epoch at M = {amounts}: {times} ms\n"
+        f"{flow.replace('_', ' ')}: an epoch at M = {amounts}: {times} ms\n"
         f"  exponent {slope.value:.2f} [{slope.low:.2f}, {slope.high:.2f}], predicted 1"
     )
 

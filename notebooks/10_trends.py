@@ -51,8 +51,8 @@ print(
 # ## The grid
 #
 # A trend is a set of rows in which one thing changes. A row is an experiment, as in the chapters before: a method,
-# what it decomposes, and keys of the profile. DDS-1 is slow, so it is not in all of them. For other
-# training pianos, only the ends of the paper's table, NMF and DDS-3, are compared.
+# what it decomposes, and keys of the profile. DDS-1 is slow, so it is not in all of them. Where a
+# family of training pianos is left out, only the ends of the paper's table, NMF and DDS-3, are compared.
 
 # %%
 FIRST, LAST = ENDS = PAPER.index[[0, -1]]  # from stored entries to one flow for all
@@ -115,7 +115,7 @@ print(f"{len(trends.runs)} lines, {trends.different} different rows")
 #
 # Intervals come from drawing chords with replacement. Rows on the same chords get the same draws, so that a difference between
 # them is not blurred by hard chords. Other than in chapter 8, each row has one seed: the luck of training and of the start is *not* in the
-# intervals. With a handful of chords they are rather too narrow. And among so many verdicts some are wrong by chance.
+# intervals. With a handful of chords they are probably too narrow. And among so many verdicts some are wrong by chance.
 
 # %%
 rows = trends.evaluate()
@@ -241,7 +241,7 @@ trends.told("entries")
 
 # %% [markdown]
 # In the longer run of the `laptop` profile more entries put more of the activity on right notes, in DDS-2 as well. But at the last number of entries both
-# reconstruct worse: the search has no more iterations for many more unknowns. And the average precision of DDS-3 falls by much.
+# reconstruct worse, perhaps since the search has no more iterations for many more unknowns. And the average precision of DDS-3 falls by much.
 #
 # ## 5. Sparsity
 #
@@ -264,12 +264,12 @@ trends.told("sparsity")
 
 # %% [markdown]
 # In the longer run of the `laptop` profile sparsity grows from DDS-1 to DDS-2 and to DDS-3; between NMF and DDS-1 it is undecided. When asked, every
-# method is sparser. Its PSA rises then and its average precision falls: what is silenced is not only what is wrong.
+# method that was asked is sparser. Its PSA rises then and its average precision falls: what is silenced is not only what is wrong.
 #
 # ## 6. Near and far
 #
-# The same piano, recorded from near and from far. The paper evaluates the close recordings only; the room makes the task harder,
-# since no training piano was recorded in it.
+# The same piano, recorded from near and from far. The paper evaluates the close recordings only. Far recordings are
+# harder: no training piano was recorded in that room.
 
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "PSA and average precision close and ambient.", "name": "fig-trend-distance"}, "image": {"alt": "Two panels, each with a short line of two points with error bars for each of four methods."}}
@@ -328,7 +328,7 @@ if len(of_longer):
 # %% [markdown]
 # ## What was learnt
 #
-# * With few chords many claims are undecided; the intervals say so. The longer run decides about half of them.
+# * With few chords many claims are undecided; the intervals say so. The longer run decides more of them.
 # * In the longer run of the `laptop` profile these statements of the paper hold: chords of similar loudness are easier, and sparsity grows
 #   from DDS-1 to DDS-3 without asking. These do not: PSA does not fall with each note, and more entries do not reconstruct better
 #   in as many iterations. Whether the lead of DDS-3 grows with the window is open.

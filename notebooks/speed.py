@@ -67,7 +67,7 @@ aims = speed.aims(CPU, at_paper_size)
 speed.answer(CPU, GPU)
 
 # %% [markdown]
-# What that comes to in whole searches and trainings at the paper's size on the GPU, and which of the aims of the library are missed:
+# Whole searches and trainings, at the paper's size on the GPU, take this long. Below stand those aims of the library that are missed:
 
 # %% tags=["hide-input"]
 for job, seconds in at_paper_size.GPU.items():
@@ -101,13 +101,13 @@ speed.machines(CPU, GPU)
 #
 # On a CPU torch has two libraries for products in single precision. By itself it takes MKL, which uses the widest registers on Intel's processors
 # only. The other one, oneDNN, uses them on any. Our searches and trainings take oneDNN, and the limit is its rate. The column *of torch's own*
-# has the fraction of the limit that MKL would set; it can be more than 1.
+# has the fraction of the limit that MKL would set. Where MKL is the slower one, it can be more than 1.
 #
 # Some words of the tables:
 #
 # * A *training step* is all of it: forwards, gradients, clipping, and Adam. A *DDS-1 iteration* is an early one, in which all entries sound.
 # * *Products alone* is the time of the same matrix products, one after the other, with nothing between them.
-# * *More memory* is the most that was in use, beyond what was in use before. It is next to nothing where freed memory was at hand.
+# * *More memory* is the most that was in use, beyond what was in use before, which includes the weights of flows and the stored samples. It is next to nothing where freed memory was at hand.
 # * `smoke` is the profile of the tests, one octave; `laptop` is the book's. `paper widths`, on a CPU, has the layers of the
 #   paper's size, with a quarter of its flow steps, frames and components, and with smaller batches.
 #
@@ -144,13 +144,13 @@ speed.rooflines(CPU, GPU)
 # ## What was done
 #
 # * **Once is enough.** An iteration decodes once, and goes back once. What the decoding computed is kept for the gradient.
-# * **Nothing for the dead.** Under `relu` an activation that has fallen to zero stays there. So DDS-1 no longer decodes its entry. On a CPU it looks
+# * **Silent entries are left out.** Under `relu` an activation that has fallen to zero stays there. So DDS-1 no longer decodes its entry. On a CPU it looks
 #   for such entries every few iterations. What it finds is the same.
 # * **In closed form.** The prior's gradient is $\mathbf{z}$ over its number of dimensions; the gradient of the distance is the residual over its norm.
 # * **Folded.** A frozen flow has one matrix where a trained one has ActNorm and two triangles.
 # * **Few zeros.** In training a mixing is two triangles. On a CPU they are multiplied strip by strip, without most of their zeros.
 # * **The faster library.** On a CPU `fast_products` has torch use oneDNN. Torch does so where it is told that factors may be rounded to bfloat16;
-#   oneDNN then rounds only if the processor has matrix units for that. A product that must come out exact tells whether it does. Where it would round, torch
+#   oneDNN then rounds only if the processor has matrix units for that. A small product whose exact result is known tells whether it does. Where it would round, torch
 #   keeps its own library.
 # * **In few passes.** In small flows with many codes the products are not the problem, but the many passes between them. A coupling
 #   works in place, keeps little for its gradient, and takes $\tanh$ and $\exp$ from functions that are
@@ -247,7 +247,7 @@ print(f"{experiment.instrument}, {experiment.chords} chords, {X.shape[1]} frames
 
 # %% [markdown]
 # All get as many *decodings*. So those that update more often take longer, and what counts is where a curve is after so
-# many seconds. A first search of one iteration pays for what is done only once.
+# many seconds. A first search of one iteration is for warming up.
 #
 # One more candidate starts better. With `start: fitted`, $\mathbf{H}$ is first fitted to the modes of the codes as if they were the entries of
 # NMF; the modes are decoded once. A search that starts at random has to find out with codes at their modes which notes sound, and
@@ -344,7 +344,7 @@ for name, first in reached.items():
 # * With five updates the cost is reached after fewer decodings, but in about as many seconds. PSA ends a little higher, and average precision lower.
 # * Accelerated updates end with the lowest cost. They do better than clamped steps in both measures. But against the usual steps PSA suffers, as it does from
 #   clamping.
-# * The fitted start raises both measures by much, although its cost ends higher. PSA is as high before the search begins.
+# * The fitted start raises both measures by much, although its cost ends higher. The figure shows that they are high from the first iteration on.
 #
 # Does the fitted start do so in the other searches? Again with half of the profile's iterations:
 
@@ -360,7 +360,7 @@ def short_search(method, start):
 starts = pd.DataFrame(
     short_search(name, start) | {"method": method.label}
     for name, method in registered().items()
-    if method.flow
+    if hasattr(method.settings, "start")
     for start in ("random", "fitted")
 )
 shown = ["psa", "average_precision", "relative_error"]

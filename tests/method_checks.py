@@ -118,11 +118,15 @@ def check_device_and_dtype(method: Method) -> None:
 
 
 def check_start(method: Method) -> None:
-    """Activations start finite and positive, and are the same for the same draws."""
+    """Activations start finite and positive, and are the same for the same draws; or fitted, if settings can say so."""
     dictionary, X = _made(method), _mixture()
     H = dictionary.start(X, _draws())
     assert torch.isfinite(H).all() and (H >= 0).all() and H.any()
     assert torch.equal(H, dictionary.start(X, _draws()))
+    if hasattr(method.settings, "start"):
+        fitted = Search(X, dictionary, replace(method.brief(SIZES.C), start="fitted"), generator=_draws())
+        fitted.iterate()
+        assert fitted.result().H.shape == H.shape
 
 
 def check_silence(method: Method) -> None:

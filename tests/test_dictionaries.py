@@ -71,6 +71,8 @@ def test_a_fixed_dictionary_has_no_codes(dictionary):
     assert dictionary.penalty(torch.ones(50, 3)).value == 0
     with pytest.raises(TypeError, match="SampleDictionary has no codes"):
         dictionary.pull_back(torch.ones(8, 3), torch.ones(50, 3), 0.1)
+    with pytest.raises(TypeError, match="SampleDictionary has no codes"):
+        dictionary.modes()
 
 
 def test_every_sample_needs_a_source(samples):

@@ -147,7 +147,7 @@ def test_reports_tell_what_was_found(study, capsys):
         return capsys.readouterr().out.splitlines()
 
     assert lines(reports.search, study) == [
-        "3 iterations of step size 0.1",
+        "3 iterations of step size 0.1; ended: iterations made",
         "distance after the first iteration 4, the smallest 2",
         "largest rise from one iteration to the next: by a factor of 1.5",
         "halvings of the step size: 1",

@@ -78,6 +78,11 @@ def test_another_configuration_is_another_row(workspace, row):
     assert workspace.evaluate(workspace.experiment("nmf")) == row
 
 
+def test_a_row_of_other_columns_is_made_anew(workspace, row, monkeypatch):
+    monkeypatch.setattr("ddslib.runs.rows.COLUMNS", [*COLUMNS, "a new measure"])
+    assert list(workspace.evaluate(workspace.experiment("nmf"))) == [*COLUMNS, "a new measure"]
+
+
 @pytest.fixture(scope="module")
 def quick(workspace):
     """A workspace whose flows are trained, and whose searches run, for just long enough."""

@@ -23,7 +23,7 @@ from ddslib.config import InputError, load_profile
 from ddslib.flows import training
 from ddslib.machine import processes
 from ddslib.machine.device import policy
-from ddslib.machine.limits import threads as torch_threads
+from ddslib.machine.device import threads as torch_threads
 from ddslib.machine.processes import in_processes
 from ddslib.methods.registry import registered
 from ddslib.runs import grids, sweeps

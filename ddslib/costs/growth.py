@@ -17,8 +17,8 @@ from ..artefacts import digest, write_text
 from ..config import FlowTraining, Growth, Profile, Sizes
 from ..flows.training import train
 from ..flows.work import FlowShape, training_step
-from ..machine.device import policy
-from ..machine.limits import peak_bytes, seconds, threads
+from ..machine.device import policy, threads
+from ..machine.limits import peak_bytes, seconds
 from ..machine.processes import progress
 from ..machine.rounding import fast_products
 from ..methods.examples import example, random_frames

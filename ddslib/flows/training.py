@@ -47,7 +47,7 @@ class Trained:
         return self.history["validation"].nan_to_num(torch.inf).amin(dim=0)
 
 
-def build(recipe: FlowTraining, n_sources: int, dimensions: int, generator: torch.Generator) -> Flow:
+def build(recipe: FlowTraining, n_sources: int, dimensions: int, generator: torch.Generator | None) -> Flow:
     """The untrained flow that a recipe describes."""
     shape = n_sources, dimensions, recipe.steps, recipe.hidden
     if isinstance(recipe, ConditionalFlowTraining):

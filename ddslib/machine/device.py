@@ -1,6 +1,7 @@
-"""What a device is good at: all that is done differently on a GPU is decided here, and asked nowhere else."""
+"""What a device is good at: whatever a GPU does differently stands in its `Policy`; nobody else asks what it is."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -26,6 +27,7 @@ class Policy:
 
     device: torch.device
     records: bool = False  # whether repeated work is recorded, see `ddslib.machine.recording.Recorder`
+    side_by_side: bool = True  # whether tasks gain by running beside each other
     between_looks: int = 1  # iterations of a search between two looks at its costs
     codes_at_a_time: int = 1280  # that a flow decodes where each frame has codes of its own
     samples_at_a_time: int = 2048  # stored entries that are not on the device whole
@@ -91,9 +93,9 @@ def policy(device: torch.device) -> Policy:
     if device.type == "cuda":
         whole = 2**62
         return Policy(
-            device, records=True, between_looks=10, codes_at_a_time=2**15, gradient_bytes=16 * 2**30,
-            validation_batch=4096, strip=whole, stack_batch=whole, product_side=8192, product_dtype=BFLOAT16,
-            copied=2**29
+            device, records=True, side_by_side=False, between_looks=10, codes_at_a_time=2**15,
+            gradient_bytes=16 * 2**30, validation_batch=4096, strip=whole, stack_batch=whole, product_side=8192,
+            product_dtype=BFLOAT16, copied=2**29,
         )  # fmt: skip
     raise InputError(f"device {device}: expected cpu or cuda")
 
@@ -101,6 +103,17 @@ def policy(device: torch.device) -> Policy:
 def devices() -> list[torch.device]:
     """All kinds that this machine has."""
     return [torch.device(name) for name in ("cpu", "cuda") if name == "cpu" or torch.cuda.is_available()]
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """So many threads for torch, and afterwards as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def resolve_device(name: str) -> torch.device:

@@ -7,7 +7,7 @@ import platform
 import re
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -30,17 +30,6 @@ class Limits(NamedTuple):
     def seconds(self, operations: float, bytes_moved: float) -> float:
         """The least time for so much work: the larger of computing and moving."""
         return max(operations / self.gflops, bytes_moved / self.gbytes) / 1e9
-
-
-@contextlib.contextmanager
-def threads(count: int) -> Iterator[None]:
-    """So many threads for torch, and afterwards as many as before."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def timed(work: Callable[[], Result], device: torch.device) -> tuple[float, Result]:
@@ -71,7 +60,7 @@ def measure_limits(device: torch.device, repeats: int = 5) -> Limits:
 
 
 def median_seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """How long `work` takes, after a first time that does not count."""
+    """The median of how long `work` takes, after a first time that does not count."""
     work()
     return statistics.median(seconds(work, device) for _ in range(repeats))
 

@@ -11,7 +11,7 @@ from ..machine.rounding import SINGLE, Rounding
 from ..machine.work import Work
 from ..search.dictionary import Dictionary
 from ..search.settings import Fit
-from ..search.work import StoredWork
+from ..search.work import CountedWork
 from ..spectra.frames import Frames
 
 
@@ -41,7 +41,7 @@ class Method:
     colour: str
     settings: type[Fit]
     dictionary: Callable[[Materials, Any], Dictionary]
-    work: StoredWork  # or a kind of it, such as `DecodedWork`
+    work: CountedWork
     flow: str | None = None  # the profile's recipe of the flow that it decodes with
     published: Mapping[str, float] | None = None  # its line in the paper's Table II
     affordable: bool = True  # whether its searches are fast enough to be repeated with several seeds and settings

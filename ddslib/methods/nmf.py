@@ -2,7 +2,7 @@
 
 from ..search.settings import Fit
 from ..search.stored import SampleDictionary
-from ..search.work import StoredWork
+from ..search.work import CountedWork
 from .method import Method
 
 
@@ -16,6 +16,6 @@ def _dictionary(materials, settings):
 
 METHOD = Method(
     name="nmf", label="NMF", colour="#222831", settings=Fit, dictionary=_dictionary,
-    work=StoredWork(lambda sizes: sizes.M, "TKNM", {"X_hat": {"T": 1, "K": 1, "N": 0, "M": 1}}),
+    work=CountedWork(lambda sizes: sizes.M, "TKNM", {"X_hat": {"T": 1, "K": 1, "N": 0, "M": 1}}),
     published={"psa": 0.3568, "sparsity": 0.6824},
 )  # fmt: skip

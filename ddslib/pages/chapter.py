@@ -26,7 +26,7 @@ def open_chapter(parameters):
     plt.style.use("ddslib.pages.book")
     changes = parameters["settings"] | given({"seed": parameters.get("seed")})
     profile = load_profile(parameters["profile"], changes)
-    return Workspace(profile, *map(parameters.get, ("work_dir", "maps_root", "device")))
+    return Workspace(profile, *(parameters[name] for name in ("work_dir", "maps_root", "device")))
 
 
 def open_study(method, parameters):

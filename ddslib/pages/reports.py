@@ -15,7 +15,7 @@ def search(study):
     distance = result.distance
     rise = (distance[1:] / distance[:-1]).max()
     print(
-        f"{result.iterations} iterations of step size {step_size:g}\n"
+        f"{result.iterations} iterations of step size {step_size:g}; ended: {result.ended}\n"
         f"distance after the first iteration {distance[0]:.3g}, the smallest {distance.min():.3g}\n"
         f"largest rise from one iteration to the next: by a factor of {rise:.3g}\n"
         f"halvings of the step size: {int((result.step_size.diff() < 0).sum())}"
@@ -25,7 +25,7 @@ def search(study):
 def cosines(study, entries):
     """The median cosine between entries (N, K, C) of one note, by whether the note sounds; nothing where C is 1.
 
-    All of them (N, pairs) come back.
+    All of them come back, (N, C (C - 1)), each pair twice; or None.
     """
     count, sounds = entries.shape[2], study.Y.any(dim=1)
     if count == 1:

@@ -1,4 +1,7 @@
-"""The pianos of the rendered corpus: SoundFont presets, the rooms they stand in, and where the fonts lie."""
+"""The pianos of the rendered corpus: SoundFont presets, the rooms they stand in, and where the fonts lie.
+
+Which of them train, in which families, and who is left out for whom: `ddslib.config.Instruments`.
+"""
 
 import os
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Many experiments, each made once: artefacts, the workspace, sweeps.
+"""Many experiments, each made once: data, flows, searches and rows of a workspace; sweeps.
 
 In: a profile, a folder, and real recordings or none.
 Out: frames, flows, decompositions and rows, each under the digest of all that it depends on.

@@ -14,8 +14,7 @@ import torch
 
 from ..config import InputError
 from ..flows.work import training
-from ..machine.device import Policy
-from ..machine.limits import threads
+from ..machine.device import Policy, threads
 from ..machine.processes import in_processes, progress
 from ..methods.registry import find
 from .experiment import Experiment
@@ -57,7 +56,7 @@ class Task:
         the other.
         """
         cores = torch.get_num_threads()
-        if self.policy.records:
+        if not self.policy.side_by_side:
             return cores
         return max(1, cores // tasks) if self.shares_cores else 1
 

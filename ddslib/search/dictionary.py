@@ -1,8 +1,8 @@
 """Dictionaries: linear operators whose entries may depend on codes.
 
 NMF and every variant of DDS minimise the same cost over the activations H, and over the codes where
-there are any.  They differ in where the dictionary W comes from, and in nothing else.  So a method is
-a `Dictionary`, and `ddslib.search.search.decompose` is the one algorithm.
+there are any.  They differ in where the dictionary W comes from, and in nothing else.  So what a method
+brings is a `Dictionary`, and `ddslib.search.search.decompose` is the one algorithm.
 """
 
 from abc import ABC, abstractmethod
@@ -57,6 +57,10 @@ class Dictionary(ABC):
 
         `silent` (entries, T) marks activations that stay at zero.  None takes all entries in again.
         """
+
+    def modes(self) -> "Dictionary":
+        """What a fitted start is fitted to: the entries of the likeliest codes, without codes to search."""
+        raise TypeError(f"{type(self).__name__} has no codes whose modes a start could be fitted to")
 
     def pull_back(self, G: Tensor, H: Tensor, likelihood_weight: float) -> Tensor:
         """The codes' gradient of J, where G (K, T) is the gradient for X̂: through W, and of the weighted penalty."""

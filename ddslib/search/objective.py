@@ -1,4 +1,9 @@
-"""What a search minimises: in what domain spectra add, how far X̂ is from X, and what is asked for besides."""
+"""What a search minimises: in what domain spectra add, how far X̂ is from X, and what is asked for besides.
+
+Here X and entries are taken as they are, compressed.  An objective in which something else adds maps X when `Search`
+begins, and entries where they are made: stored ones in `ddslib.search.stored`, decoded ones in
+`ddslib.search.decoded.Decoded`, through which automatic differentiation finds the gradient.
+"""
 
 from typing import NamedTuple
 

@@ -13,8 +13,8 @@ from ..machine.work import NUMBER, SEARCHED, Work
 
 
 @dataclass(frozen=True)
-class StoredWork:
-    """Of fixed entries, as many as ``entries(sizes)``."""
+class CountedWork:
+    """Of as many entries as ``entries(sizes)``; as it stands of stored ones, which cost nothing but their products."""
 
     entries: Callable[[Sizes], int]
     factors: str  # letters of what the cost depends on
@@ -46,7 +46,7 @@ class StoredWork:
 
 
 @dataclass(frozen=True)
-class DecodedWork(StoredWork):
+class DecodedWork(CountedWork):
     """Of entries that one of the profile's flows decodes, each for all frames, or ``by_frame`` for one frame alone."""
 
     flow: str

@@ -1,4 +1,7 @@
-"""Mixtures to decompose: the active frames of chords, one after the other."""
+"""Mixtures to decompose: the active frames of chords, one after the other.
+
+In what domain the spectra of their notes add is for the objective to say: `ddslib.search.objective`.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

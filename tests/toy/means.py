@@ -6,7 +6,7 @@ from ddslib.config import frozen
 from ddslib.methods.method import Materials, Method
 from ddslib.search.settings import Fit
 from ddslib.search.stored import SampleDictionary
-from ddslib.search.work import StoredWork
+from ddslib.search.work import CountedWork
 
 
 @frozen
@@ -29,5 +29,5 @@ METHOD = Method(
     colour="#6a4c93",
     settings=MeansFit,
     dictionary=dictionary,
-    work=StoredWork(lambda sizes: sizes.N, "TKN", {"X_hat": {"T": 1, "K": 1, "N": 1}}),
+    work=CountedWork(lambda sizes: sizes.N, "TKN", {"X_hat": {"T": 1, "K": 1, "N": 1}}),
 )
