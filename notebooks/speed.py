@@ -367,8 +367,8 @@ shown = ["psa", "average_precision", "relative_error"]
 starts.set_index(["method", "start"])[shown].round(3)
 
 # %% [markdown]
-# In the `laptop` profile PSA is higher with the fitted start for each method, and average precision for all but DDS-2, which loses a
-# little on these few chords. On the chords of {doc}`08_comparison`, where DDS-2 and DDS-3 may choose it, both measures of both gain from near. So
+# In the `laptop` profile both measures are higher with the fitted start, on these few chords, for each method or all but one: the average
+# precision of DDS-2 was a little lower on a processor of another kind. On the chords of {doc}`08_comparison`, where DDS-2 and DDS-3 may choose it, both measures of both gain from near. So
 # `start: fitted` is a named option. The default stays the paper's random start.
 
 # %% [markdown]
