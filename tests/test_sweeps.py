@@ -207,7 +207,7 @@ def test_workers_are_other_processes_with_so_many_threads(threads):
 
 
 CPU = policy(torch.device("cpu"))
-GPU = replace(CPU, records=True)
+GPU = replace(CPU, records=True, side_by_side=False)
 
 
 def _tell_threads(path: Path) -> None:
