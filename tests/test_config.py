@@ -103,10 +103,12 @@ def test_single_keys_are_overridden_by_their_dotted_name():
         load_profile("smoke", {"evaluation.polyphony": "3"})
 
 
-def test_leaving_out_a_piano_leaves_out_its_family(smoke):
-    instruments = smoke.rendered_instruments
-    assert instruments.training(without="CsGMGrnd") == ("FlR3P200", "FlR3ElGr", "FlMoMell")
-    assert len(instruments.training(without="MsGnStCl")) == 5
+def test_leaving_out_a_piano_leaves_out_its_family():
+    instruments = load_profile("smoke").rendered_instruments
+    assert instruments.training(without="CsGMGrnd") == ("FlR3P200", "FlR3ElGr", "FlMoMell", "SaYamaC5")
+    assert len(instruments.training(without="MsGnStCl")) == 6
+    fewer = instruments.only(lambda code: code not in ("SaYamaC5", "FlMoMell"))
+    assert fewer.train == {"fluid": ("FlR3P200", "FlR3ElGr"), "csound": ("CsGMGrnd", "CsGMCP70")}
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from ..artefacts import digest, write_text, writing
 from ..config import InputError, Pitches, Rendering
 from ..machine.processes import in_processes, progress
 from .maps import Recording, parse, sort_key
-from .pianos import PIANOS, find_font
+from .pianos import PIANOS, files, find_font
 from .sampler import SAMPLE_RATE
 from .scores import Score, generator_of, scores
 from .sound import pink_noise, render_note
@@ -39,8 +39,8 @@ def render(root: Path, rendering: Rendering, pitches: Pitches, workers: int | No
     codes = {*rendering.isol_instruments, *rendering.rand_instruments}
     if unknown := codes - PIANOS.keys():
         raise InputError(f"no piano {', '.join(sorted(unknown))} to render; known are {', '.join(PIANOS)}")
-    for font in {PIANOS[code].font for code in codes}:
-        find_font(font)
+    for name in {name for code in codes for name in files(code)}:
+        find_font(name)
     _prepare_folder(root)
     wanted = list(scores(root, rendering, pitches))
     missing = [score for score in wanted if not score.recording.path.exists()]

@@ -1,6 +1,7 @@
 """The pianos of the rendered corpus: SoundFont presets, the rooms they stand in, and where the fonts lie.
 
-Which of them train, in which families, and who is left out for whom: `ddslib.config.Instruments`.
+Which of them train, in which families, and who is left out for whom: `ddslib.config.Instruments`, which
+`ddslib.runs.searches` asks for every dictionary.
 """
 
 import os
@@ -11,6 +12,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from ..config import InputError
+from . import salamander
 
 FONTS = {  # file name: the Debian package that holds it
     "FluidR3_GM.sf2": "fluid-soundfont-gm",
@@ -18,8 +20,9 @@ FONTS = {  # file name: the Debian package that holds it
     "sf_GMbank.sf2": "csound-soundfont",
     "MuseScore_General_Full.sf3": "musescore-general-soundfont",
 }
+SALAMANDER = "Salamander"  # in the place of a SoundFont's name, see `ddslib.recordings.salamander`
 FONT_SETTING = "DDSLIB_SOUNDFONTS"  # environment variable: folders searched before the usual ones
-FONT_FOLDERS = ("/usr/share/sounds/sf2", "/usr/share/sounds/sf3", "/usr/share/soundfonts")
+FONT_FOLDERS = ("/usr/share/sounds/sf2", "/usr/share/sounds/sf3", "/usr/share/soundfonts", str(salamander.FOLDER))
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,10 @@ class Room:
 class Piano:
     """A SoundFont preset, how it is played and where it is recorded."""
 
-    font: str
-    bank: int
-    program: int
+    font: str  # a SoundFont, or SALAMANDER
     room: Room
+    bank: int = 0
+    program: int = 0
     brightness: int | None = None  # Hz: cut-off at velocity 64, where the samples lack soft timbres
     detune: float = 0.0  # cents: spread of a fixed mistuning of each key
     jitter: tuple[float, float] = (0.0, 0.0)  # s: how late the sound is after its MIDI onset
@@ -59,7 +62,22 @@ def find_font(name: str) -> Path:
     for folder in map(Path, folders):
         if (folder / name).is_file():
             return folder / name
+    remedy = f"install the Debian package {FONTS[name]}" if name in FONTS else "run `ddslib fetch`"
     raise InputError(
-        f"SoundFont {name} not found in {', '.join(folders)}; install the Debian package {FONTS[name]} "
+        f"SoundFont {name} not found in {', '.join(folders)}; {remedy} "
         f"or name the folder that holds it in {FONT_SETTING}"
     )
+
+
+def files(code: str) -> list[str]:
+    """The names of the files that a piano is played from."""
+    font = PIANOS[code].font
+    return [salamander.archive(number) for number, _ in salamander.LAYERS.values()] if font == SALAMANDER else [font]
+
+
+def can_be_had(code: str) -> bool:
+    """Whether a piano can be rendered here, or has to be: the book may be made without the Salamander alone."""
+    try:
+        return PIANOS[code].font != SALAMANDER or all(map(find_font, files(code)))
+    except InputError:
+        return False

@@ -5,11 +5,18 @@ from functools import lru_cache
 import numpy as np
 import scipy
 
-from .pianos import PIANOS, find_font
+from .pianos import PIANOS, SALAMANDER, find_font
+from .salamander import Salamander
 from .sampler import SAMPLE_RATE, Sampler
 from .scores import generator_of
 
-_sampler = lru_cache(Sampler)
+
+@lru_cache
+def _sampler(piano):
+    """What plays a piano."""
+    if piano.font == SALAMANDER:
+        return Salamander(find_font)
+    return Sampler(find_font(piano.font), piano.bank, piano.program)
 
 
 def render_note(code, score, note, generator):
@@ -17,7 +24,7 @@ def render_note(code, score, note, generator):
     piano = PIANOS[code]
     start = round((note.onset + generator.uniform(*piano.jitter)) * SAMPLE_RATE)
     mistuning = piano.detune * float(generator_of("tuning", piano.preset, note.pitch).uniform(-1, 1))
-    dry = _sampler(find_font(piano.font), piano.bank, piano.program).note(
+    dry = _sampler(piano).note(
         note.pitch, note.velocity, note.offset - note.onset,
         pedal_up=score.end - note.onset if score.pedal else None,
         samples=score.samples - start, cents=mistuning,

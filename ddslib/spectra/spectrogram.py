@@ -1,7 +1,8 @@
 """From waveforms to log-magnitude spectrograms and back.
 
 X is (K, T), frequency bins by frames, from the lowest kept bin up, without the constant (DC) bin.
-Frame t is centred on sample ``t * hop``.
+Frame t is centred on sample ``t * hop``.  Window, hop and the rest are the profile's `front_end`; where it changes,
+frames, flows, searches and rows are made anew, whose names are digests of it, but not the recordings.
 """
 
 import numpy as np
