@@ -57,24 +57,31 @@ def check_shapes(method: Method) -> None:
     assert all(dictionary.entries(source).shape[0] == SIZES.K for source in range(SIZES.N))
     assert dictionary.penalty(H).value.shape == ()
     torch.testing.assert_close((dictionary.mix(H) * X).sum(), (H * dictionary.correlate(X)).sum())
+    parts = torch.stack([dictionary.part(H, source) for source in range(SIZES.N)])
+    torch.testing.assert_close(parts.sum(dim=0), dictionary.mix(H))
+    own = dictionary.spread(
+        torch.eye(SIZES.N, SIZES.T, **DOUBLE)[:, :1].expand(-1, frames)
+    )  # those of the first source
+    torch.testing.assert_close(dictionary.mix(H * own), parts[0])
 
 
 def check_gradients(method: Method) -> None:
     """Of J: for H those of automatic differentiation, for codes those of differences."""
     dictionary, X = _made(method), _mixture()
-    objective = replace(method.brief(SIZES.C), likelihood_weight=0.1, sparsity_weight=0.01).objective()
+    settings = replace(method.brief(SIZES.C), likelihood_weight=0.1, sparsity_weight=0.01)
+    objective = settings.objective(X, dictionary.domain)
     H = (dictionary.start(X, _draws()) + 0.1).requires_grad_()
 
     def cost() -> Tensor:
-        return objective.cost(X, dictionary.mix(H), H, dictionary).total
+        return objective.cost(dictionary.mix(H), H, dictionary).total
 
     (by_autograd,) = torch.autograd.grad(cost(), H)
     H = H.detach()
-    torch.testing.assert_close(objective.activations_gradient(X, dictionary.mix(H), H, dictionary), by_autograd)
+    torch.testing.assert_close(objective.activations_gradient(dictionary.mix(H), H, dictionary), by_autograd)
     if dictionary.codes is None:
         return
     direction = torch.randn(dictionary.codes.shape, **DOUBLE, generator=_draws())
-    gradient, costs = objective.codes_gradient(X, dictionary.mix(H), H, dictionary), []
+    (gradient,), costs = objective.gradients(dictionary.mix(H), H, dictionary), []
     for sign in (1, -2):
         dictionary.codes.add_(sign * STEP * direction)
         dictionary.refresh()

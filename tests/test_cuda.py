@@ -124,10 +124,10 @@ def test_an_iteration_can_be_recorded(method, device, mixture, monkeypatch, requ
         flow = elsewhere(flow)
         request.getfixturevalue("meta_is_a_gpu")
     running = Search(X, dictionary_of(flow), FIT)
-    running._step()
-    running._iterations = 1  # past what is done but once
+    moves = bool(running._adams)
+    running._step(True, moves)  # what is done but once
     with Recordable(device):
-        running._step()
+        running._step(moves, moves)
 
 
 TRAINING = FlowTraining(
@@ -184,7 +184,7 @@ def test_an_iteration_begins_with_the_tensors_that_the_last_one_left(method, pos
         own = running._activations
         state = own.optimiser.state[own._free]
         moments = state["exp_avg"], state["exp_avg_sq"]
-        tensors = own.H, own._free, running._X_hat, running._codes, *moments
+        tensors = own.H, own._free, running._X_hat, running._dictionary.codes, *moments
         return [tensor.data_ptr() for tensor in tensors if tensor is not None]
 
     running.iterate()

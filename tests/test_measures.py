@@ -204,3 +204,11 @@ def test_a_verdict_is_given_where_the_interval_has_one_sign():
     assert measures.verdict(-draws - 0.1) == "contradicted"
     assert measures.verdict(draws - 0.5) == "undecided"
     assert measures.verdict(draws - 0.01) == "confirmed"  # the outermost draws do not count
+
+
+def test_relative_activity_does_not_depend_on_the_level():
+    A = np.random.default_rng(0).random((4, 6))
+    assert np.allclose(measures.relative(A), measures.relative(100 * A))
+    assert measures.relative(A).sum() == pytest.approx(6)
+    with pytest.raises(ValueError, match="A is zero everywhere"):
+        measures.relative(np.zeros((2, 3)))

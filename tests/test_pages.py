@@ -45,8 +45,9 @@ def study(smoke, generator):
     H[C : 2 * C] = 1.0
     codes, history = torch.rand(N, C, K, generator=generator), torch.tensor([4.0, 2.0, 3.0])
     result = Decomposition(
-        H=H, A=H.unflatten(0, (N, C)).sum(dim=1), X_hat=X, codes=codes, cost=history + 1, distance=history,
-        step_size=torch.tensor([0.1, 0.1, 0.05]), seconds=1.0, ended="iterations made",
+        H=H, A=H.unflatten(0, (N, C)).sum(dim=1), E=torch.ones(N, T), X_hat=X, codes=codes, colour=None,
+        cost=history + 1, distance=history, step_size=torch.tensor([0.1, 0.1, 0.05]), seconds=1.0,
+        ended="iterations made",
     )  # fmt: skip
     return SimpleNamespace(
         profile=smoke, settings=SimpleNamespace(step_size=0.1), front_end=smoke.front_end, pitches=PITCHES,

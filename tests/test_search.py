@@ -98,7 +98,7 @@ class LinearlyDecoded(Dictionary):
 
     def pull_back(self, G, H, likelihood_weight):
         through_W = torch.autograd.grad(self._graph, self._leaf, G @ H.T)[0]
-        return through_W + likelihood_weight * H.sum(dim=1) * self.codes
+        return (through_W + likelihood_weight * H.sum(dim=1) * self.codes,)
 
     def penalty(self, H):
         weights = H.sum(dim=1)
@@ -110,6 +110,12 @@ class LinearlyDecoded(Dictionary):
 
     def entries(self, source):
         return self._W[:, source : source + 1]
+
+    def part(self, H, source):
+        return self.entries(source) @ H[source : source + 1]
+
+    def spread(self, values):
+        return values
 
     def parameters(self):
         return self._basis.numel()
@@ -358,7 +364,7 @@ def test_a_sparsity_term_silences_what_is_hardly_needed(generator):
 
 def no_gradient(dictionary):
     """Adam leaves a variable alone whose gradient has always been zero."""
-    return lambda G, H, likelihood_weight: torch.zeros_like(dictionary.codes)
+    return lambda G, H, likelihood_weight: (torch.zeros_like(dictionary.codes),)
 
 
 @pytest.mark.parametrize("positivity", ["projection", "relu"])
@@ -446,7 +452,7 @@ def test_costs_are_summed_and_compared_in_double_precision(kind, generator):
     fit = CodeFit(iterations=3, step_size=0.01, likelihood_weight=0.1, sparsity_weight=0.01)
     H = dictionary.start(X, generator)
     X_hat = dictionary.mix(H)
-    cost = fit.objective().cost(X, X_hat, H, dictionary)
+    cost = fit.objective(X, dictionary.domain).cost(X_hat, H, dictionary)
     distance = (X - X_hat).double().square().sum().sqrt()
     assert cost.total.dtype == cost.distance.dtype == torch.float64
     assert float(cost.distance) == pytest.approx(float(distance), rel=1e-14)

@@ -15,7 +15,8 @@ HASTY = {
     "pitches.highest": 62, "rendering.loudness": ["M"], "evaluation.chords": 2, "evaluation.draws": 20,
     "nmf.iterations": 5, "note_flows.epochs": 1, "note_flows.steps": 1, "note_flows.hidden": [8],
     "conditional_flow.epochs": 1, "conditional_flow.steps": 1, "conditional_flow.hidden": [8],
-    "dds1.iterations": 2, "dds2.iterations": 2, "dds3.iterations": 2, "complexity.doublings": 3,
+    "dds1.iterations": 2, "dds2.iterations": 2, "dds3.iterations": 2, "one_code.iterations": 2,
+    "complexity.doublings": 3,
 }  # fmt: skip
 
 
@@ -70,7 +71,7 @@ if __name__ == "__main__":
 
     comparison = workspace.comparison()
     rows = pd.DataFrame(evaluate_all([Run(workspace, e) for e in comparison]))
-    assert set(rows.method) == {"nmf", "dds1", "dds2", "dds3", "means"}
+    assert set(rows.method) == {"nmf", "dds1", "dds2", "dds3", "one_code", "means"}
     own = rows[rows.method == "means"]
     assert list(own.instrument) == list(workspace.instruments.test) and own.psa.between(0.2, 1).all()
     assert (own.parameters == 3 * 256).all() and (own.iterations == 50).all()
@@ -83,7 +84,7 @@ if __name__ == "__main__":
     shown = []
     plt.show = lambda: shown.append([label.get_text() for label in plt.gcf().axes[0].get_xticklabels()])
     pages.by_method(pd.concat(estimates), workspace.instruments.test)
-    assert shown == [["NMF", "DDS-1", "DDS-2", "DDS-3", "Means"]]
+    assert shown == [["NMF", "DDS-1", "DDS-2", "DDS-3", "one code", "Means"]]
     assert "Means" in pages.table(pd.concat(estimates), workspace.instruments.test[0]).index
 
     planned = {factor for method, factor, _, _ in growth.points(workspace.profile.complexity) if method is toy}

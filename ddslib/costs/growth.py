@@ -134,7 +134,7 @@ def table(profile: Profile, folder: Path, device: torch.device) -> pd.DataFrame:
     and kept in `folder`.
     """
     recipes = [getattr(profile, flow) for flow in flow_users()]
-    path = folder / f"{digest(REVISION, profile.complexity, recipes, str(device))}.csv"
+    path = folder / f"{digest(REVISION, profile.complexity, [*registered()], recipes, str(device))}.csv"
     if not path.exists():
         with _undisturbed():
             rows = [*_rows(profile, device), *_training_rows(profile, device)]

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .checks import SILENT, Numbers, defined, plain, validated
+from .checks import INACTIVE, SILENT, Numbers, defined, plain, validated
 
 TINY = np.finfo(float).tiny  # in the place of zero where something is divided
 
@@ -41,6 +41,15 @@ def _ranking(A, Y):
         return np.cumsum(cells)[last], np.cumsum(cells * right)[last]
 
     return activity[last], detect
+
+
+def relative(A: ArrayLike) -> np.ndarray:
+    """A (N, T) over the mean activity of a frame, so that a threshold means the same for soft and loud recordings.
+
+    Raises ValueError where A is zero everywhere.
+    """
+    A, _, _ = validated(A)
+    return A / defined(A.sum() / A.shape[1], INACTIVE)
 
 
 class Detection(NamedTuple):

@@ -1,10 +1,11 @@
 """DDS-1: an entry for every note and frame (paper §III-B)."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..config import frozen
 from ..flows.realnvp import RealNVP
 from ..machine.device import policy
 from ..machine.gradients import saved_bytes
@@ -75,7 +76,8 @@ class FrameDictionary(DecodedDictionary):
         return len(self._blocks) * saved_bytes(lambda: self._decode(self._blocks[0]))
 
     def _decode(self, block):
-        return Decoded(block.flow, self.codes[block.notes, block.frames], self._log_determinant)
+        codes = self.codes[block.notes, block.frames]
+        return Decoded(block.flow, codes, self._log_determinant, self.domain.entries)
 
     def refresh(self):
         self._kept = []
@@ -108,14 +110,20 @@ class FrameDictionary(DecodedDictionary):
             decoded = self._kept[index] if self._keeps else self._decode(block)
             where = block.notes, block.frames
             into_entries = H[where][..., None] * by_frame[block.frames]
-            gradient[where] = decoded.pull_back(into_entries, weights[where])
-        return gradient
+            (gradient[where],) = decoded.pull_back(into_entries, weights[where])
+        return (gradient,)
 
     def attribute(self, H):
         return self._entries.norm(dim=2) * H
 
     def entries(self, source):
         return self._entries[source].T
+
+    def part(self, H, source):
+        return self._entries[source].T * H[source]
+
+    def spread(self, values):
+        return values
 
 
 class _Block(NamedTuple):
@@ -124,6 +132,13 @@ class _Block(NamedTuple):
     flow: RealNVP
     notes: slice | Tensor  # indices are (notes, 1)
     frames: slice | Tensor  # indices are (notes, count)
+
+
+@frozen
+class FrameCodeFit(CodeFit):
+    """A decomposition whose entries are for one frame each."""
+
+    mixing: Literal["log magnitude"] = "log magnitude"  # an entry that fits one frame alone would explain it alone
 
 
 def _dictionary(materials, settings):
@@ -140,6 +155,6 @@ WORK = DecodedWork(
     by_frame=True,
 )
 METHOD = Method(
-    name="dds1", label="DDS-1", colour="#edae49", settings=CodeFit, dictionary=_dictionary, work=WORK,
+    name="dds1", label="DDS-1", colour="#edae49", settings=FrameCodeFit, dictionary=_dictionary, work=WORK,
     flow="note_flows", published={"psa": 0.2760, "sparsity": 0.7039}, affordable=False,
 )  # fmt: skip

@@ -38,4 +38,4 @@ def random_frames(count: int, sizes: Sizes, dtype: torch.dtype = torch.float32) 
     """So many frames, of the sources in turn."""
     number = np.arange(count)
     values = torch.rand(count, sizes.K, dtype=dtype, generator=torch.Generator().manual_seed(0)).numpy()
-    return Frames(values, number % sizes.N, np.zeros_like(number), (), "")
+    return Frames(values, number % sizes.N, np.zeros_like(number), ("MAPS_ISOL_NO_M_S0_M60_RANDOM",), "")

@@ -25,6 +25,7 @@ class Materials:
     flow: Callable[[], Flow]  # trained on them, frozen and rounded
     policy: Policy  # of the device that it is for
     rounding: Rounding = SINGLE
+    gamma: float = 1e4  # of the log compression of spectra
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Method:
     work: CountedWork
     flow: str | None = None  # the profile's recipe of the flow that it decodes with
     published: Mapping[str, float] | None = None  # its line in the paper's Table II
+    compared: bool = True  # whether the book's comparison has rows of it
     affordable: bool = True  # whether its searches are fast enough to be repeated with several seeds and settings
 
     @property

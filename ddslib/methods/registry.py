@@ -5,10 +5,10 @@ from importlib.metadata import entry_points
 
 from ..config import InputError, Profile, validated
 from ..search.settings import Fit
-from . import dds1, dds2, dds3, nmf
+from . import dds1, dds2, dds3, nmf, one_blend, one_code
 from .method import Method
 
-OWN = (nmf, dds1, dds2, dds3)  # in the book's order
+OWN = (nmf, dds1, dds2, dds3, one_code, one_blend)  # in the book's order
 ENTRY_POINTS = "ddslib.methods"
 
 

@@ -8,7 +8,8 @@ from .method import Materials
 
 def shared_dictionary(materials: Materials, settings: SharedCodeFit) -> SharedDictionary:
     """C entries of each source."""
-    return SharedDictionary(materials.flow(), settings.components, settings.log_determinant)
+    domain, coloured = settings.domain(materials.gamma), settings.colour_step_size > 0
+    return SharedDictionary(materials.flow(), settings.components, settings.log_determinant, domain, coloured)
 
 
 def shared_work(flow: str) -> DecodedWork:

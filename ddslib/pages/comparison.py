@@ -4,20 +4,27 @@ import pandas as pd
 
 from .. import measures
 from ..methods.registry import registered
+from ..search.domains import LogMagnitude
 from . import plots
 from .chapter import RESULTS
 
-METHODS = registered()
+METHODS = {name: method for name, method in registered().items() if method.compared}
 NAMES = {name: method.label for name, method in METHODS.items()}
 PAPER = pd.DataFrame({name: method.published for name, method in METHODS.items() if method.published}).T  # Table II
 MEASURE_LABELS = {
     "psa": "PSA",
     "average_precision": "average precision",
+    "average_precision_per_frame": "the same per frame",
     "sparsity": "sparsity",
     "f_measure": "F",
     "relative_error": "relative error",
 }
 ATTRIBUTION = ["psa", "average_precision"]  # never one without the other
+
+
+def under_the_papers_cost(workspace):
+    """The methods, by name, for which log magnitudes add."""
+    return {name: method for name, method in METHODS.items() if workspace.settings(name).mixing == LogMagnitude.name}
 
 
 def kept(name):

@@ -191,7 +191,7 @@ class Watched:
         self._diary.append((now - self._begun, attributed, measures.average_precision(A, self._Y)))
         self._begun += time.perf_counter() - now  # the clock stands while measures are taken
         # Adam leaves alone what has no gradient.
-        return self._dictionary.pull_back(G, H, likelihood_weight) if self._is_due else None
+        return self._dictionary.pull_back(G, H, likelihood_weight) if self._is_due else (None,)
 
     def refresh(self):
         if self._is_due:

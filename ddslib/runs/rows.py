@@ -17,7 +17,8 @@ from .searches import Searches
 COLUMNS = """
 profile method instrument polyphony intensity chords frames bins components iterations likelihood_weight positivity
 mixing sparsity_weight start seed psa frame_psa sparsity average_precision average_precision_per_frame precision recall
-f_measure relative_error cost seconds parameters device version ended
+f_measure relative_error cost seconds parameters device version ended attribution psa_of_squares exponent
+colour_step_size
 """.split()  # noqa: SIM905  of a row; None where a method has no such thing
 
 
@@ -38,7 +39,10 @@ class Rows(Searches):
     def row_path(self, experiment: Experiment) -> Path:
         """Where the experiment's row is kept."""
         rehearsal = self.digest(self.rehearsal(experiment)) if self.profile.evaluation.rehearse else None
-        name = digest(self.digest(experiment), rehearsal, self.profile.evaluation.epsilon, self.profile.name, COLUMNS)
+        attribution = self.settings(experiment.method).attribution
+        name = digest(
+            self.digest(experiment), rehearsal, self.profile.evaluation.epsilon, self.profile.name, attribution, COLUMNS
+        )
         return self.folder / "rows" / f"{name}.json"
 
     def _threshold(self, experiment):
@@ -54,7 +58,7 @@ class Rows(Searches):
         """
         first, evaluation = experiments[0], self.profile.evaluation
         mixture = self.mixture(first)
-        runs = [(self.decomposition(experiment),) for experiment in experiments]
+        runs = [self._found(experiment) for experiment in experiments]
         chords = int(digest([recording.name.removesuffix(first.instrument) for recording in mixture.recordings]), 16)
         return {
             name: measures.bootstrap(measure, runs, mixture.chord, np.random.default_rng(chords), evaluation.draws)
@@ -62,37 +66,41 @@ class Rows(Searches):
         }
 
     def _measures(self, experiment, threshold):
-        """Every measure that has an interval, by its column: a function of what was found, and of weights (..., T)."""
+        """Every measure that has an interval, by its column: a function of `_found`, and of weights (..., T)."""
         mixture, epsilon = self.mixture(experiment), self.profile.evaluation.epsilon
         X, Y = mixture.X, mixture.Y
-        detect = partial(measures.precision_recall_f, Y=Y, threshold=threshold)
+        ranked, detect = measures.average_precision, partial(measures.precision_recall_f, Y=Y, threshold=threshold)
         measured = {
-            "psa": lambda found, weights=None: measures.precision_of_source_attribution(found.A, Y, weights),
-            "average_precision": lambda found, weights=None: measures.average_precision(found.A, Y, weights=weights),
-            "sparsity": lambda found, weights=None: measures.sparsity(found.A, epsilon, weights),
-            "f_measure": lambda found, weights=None: detect(found.A, weights=weights).f_measure,
-            "relative_error": lambda found, weights=None: measures.relative_error(X, found.X_hat, weights),
+            "psa": lambda A, _, weights=None: measures.precision_of_source_attribution(A, Y, weights),
+            "average_precision": lambda A, _, weights=None: ranked(A, Y, weights=weights),
+            "average_precision_per_frame": lambda A, _, weights=None: ranked(A, Y, per_frame=True, weights=weights),
+            "sparsity": lambda A, _, weights=None: measures.sparsity(A, epsilon, weights),
+            "f_measure": lambda A, _, weights=None: detect(measures.relative(A), weights=weights).f_measure,
+            "relative_error": lambda _, X_hat, weights=None: measures.relative_error(X, X_hat, weights),
         }
         if threshold is None:
             del measured["f_measure"]
         return measured
 
+    def _found(self, experiment):
+        """What was attributed to sources (N, T), and X̂ (K, T)."""
+        return self.attribution(experiment), self.decomposition(experiment).X_hat
+
     def _row(self, experiment):
         Y, found = self.mixture(experiment).Y, self.decomposition(experiment)
         settings, threshold = self.settings(experiment.method), self._threshold(experiment)
-        A = found.A
+        A, X_hat = self._found(experiment)
         values = asdict(settings) | asdict(experiment)
-        values |= {name: measure(found) for name, measure in self._measures(experiment, threshold).items()}
+        values |= {name: measure(A, X_hat) for name, measure in self._measures(experiment, threshold).items()}
         if threshold is not None:
-            values |= measures.precision_recall_f(A, Y, threshold)._asdict()
+            values |= measures.precision_recall_f(measures.relative(A), Y, threshold)._asdict()
         values |= {
             "profile": self.profile.name,
             "frames": Y.shape[1],
             "bins": self.profile.front_end.bins,
             "iterations": found.iterations,
-            "mixing": settings.objective().mixing,
+            "psa_of_squares": measures.precision_of_source_attribution(A.double() ** 2, Y),
             "frame_psa": measures.frame_precision_of_source_attribution(A, Y),
-            "average_precision_per_frame": measures.average_precision(A, Y, per_frame=True),
             "cost": float(found.cost.min()),
             "seconds": found.seconds,
             "ended": found.ended,

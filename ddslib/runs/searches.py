@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from .. import __version__, measures
 from ..artefacts import digest, writing
@@ -22,7 +23,7 @@ from .data import contents, given
 from .experiment import Experiment
 from .trainings import Trainings
 
-REVISION = 7  # raise when the same configuration comes to yield other numbers
+REVISION = 8  # raise when the same configuration comes to yield other numbers
 
 
 class NeededFlow(NamedTuple):
@@ -68,15 +69,18 @@ class Searches(Trainings):
             flow=lambda: self.flow(*self.flow_of(experiment)).flow.freeze(self._rounding),
             policy=self.policy,
             rounding=self._rounding,
+            gamma=self.profile.front_end.gamma,
         )
         return find(experiment.method).dictionary(materials, self.settings(experiment.method))
 
     def found_dictionary(self, experiment: Experiment) -> Dictionary:
         """The dictionary at the end of the experiment's search."""
         dictionary = self.dictionary(experiment)
-        if dictionary.codes is not None:
-            dictionary.codes.copy_(self.decomposition(experiment).codes)
-            dictionary.refresh()
+        found = self.decomposition(experiment)
+        for variable, value in ((dictionary.codes, found.codes), (dictionary.colour, found.colour)):
+            if variable is not None:
+                variable.copy_(value)
+        dictionary.refresh()
         return dictionary
 
     def parameters(self, experiment: Experiment) -> int:
@@ -107,7 +111,8 @@ class Searches(Trainings):
         """Of all that the experiment's decomposition depends on."""
         mixture, needed = contents(self.recordings(experiment)), self.flow_of(experiment)
         source = self.flow_path(*needed).stem if needed else self.frames(without=experiment.instrument).content
-        settings = (self.profile.front_end, self.profile.pitches, self.settings(experiment.method))
+        fit = replace(self.settings(experiment.method), attribution="activity")  # both are kept
+        settings = (self.profile.front_end, self.profile.pitches, fit)
         arithmetic = self.policy.arithmetic(self._rounding)
         return digest(REVISION, experiment.method, experiment.seed, settings, source, mixture, arithmetic)
 
@@ -117,9 +122,13 @@ class Searches(Trainings):
         return replace(experiment, instrument=self.instruments.validation, root="", seed=seed)
 
     def threshold(self, experiment: Experiment) -> float:
-        """The best threshold on A for the experiment's rehearsal."""
+        """The best threshold on what is attributed, over its mean in a frame, for the experiment's rehearsal."""
         rehearsal = self.rehearsal(experiment)
-        return measures.best_threshold(self.decomposition(rehearsal).A, self.mixture(rehearsal).Y)
+        return measures.best_threshold(measures.relative(self.attribution(rehearsal)), self.mixture(rehearsal).Y)
+
+    def attribution(self, experiment: Experiment) -> Tensor:
+        """What the method attributes to sources (N, T): activity or evidence, as its section says."""
+        return self.decomposition(experiment).attribution(self.settings(experiment.method).attribution)
 
 
 def _save(result, path, provenance):
@@ -139,6 +148,6 @@ def _load(path, device):
     with safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
         ended = file.metadata()["ended"]
-    moved = {name: tensors[name].to(device) for name in ("H", "A", "X_hat", "codes") if name in tensors}
+    moved = {name: tensors[name].to(device) for name in ("H", "A", "E", "X_hat", "codes", "colour") if name in tensors}
     described = {"seconds": float(tensors["seconds"]), "ended": ended}
-    return Decomposition(**{"codes": None} | tensors | moved | described)
+    return Decomposition(**{"codes": None, "colour": None} | tensors | moved | described)

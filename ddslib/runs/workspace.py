@@ -31,6 +31,7 @@ class Workspace(Rows):
         return [
             self.experiment(method.name, instrument=instrument, seed=seed)
             for method in registered().values()
+            if method.compared
             for instrument in self.instruments.test
             for seed in (seeds if method.flow and method.affordable else [first])
         ]

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ..machine.device import policy
 from .dictionary import Dictionary
-from .objective import LogMagnitudes
+from .objective import CompressedMagnitudes, LogMagnitudes
 
 
 class AdamActivations:
@@ -26,11 +26,28 @@ class AdamActivations:
         """Which activations (entries, T) stay at zero; None where any may rise again."""
         return self._free <= 0 if self._rectified else None
 
-    def step(self, objective: LogMagnitudes, X: Tensor, X_hat: Tensor, dictionary: Dictionary):
+    def step(self, objective: LogMagnitudes, X_hat: Tensor, dictionary: Dictionary):
         """One step down the objective, from the reconstruction X̂ (K, T) that H gives now."""
-        gradient = objective.activations_gradient(X, X_hat, self.H, dictionary)
+        gradient = objective.activations_gradient(X_hat, self.H, dictionary)
         if self._rectified:
             gradient.mul_(self._free > 0)
         self._free.grad = gradient.contiguous()  # the fused Adam takes it for granted
         self.optimiser.step()
         torch.clamp(self._free, min=0, out=self.H)
+
+
+class MultiplicativeActivations:
+    """H (entries, T) ≥ 0 that is multiplied by what an objective says.
+
+    There is no step size, no activation becomes negative, and one of zero stays so.
+    """
+
+    silent_for_good = None  # to leave out what is zero would gain little: it is no code that is decoded
+    optimiser = None
+
+    def __init__(self, start: Tensor):
+        self.H = start
+
+    def step(self, objective: CompressedMagnitudes, X_hat: Tensor, dictionary: Dictionary):
+        """One step down the objective, from the reconstruction X̂ (K, T) that H gives now."""
+        self.H *= objective.descent(X_hat, self.H, dictionary)

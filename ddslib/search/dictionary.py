@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .domains import CompressedMagnitude, LogMagnitude
+
 
 class Penalty(NamedTuple):
     """How unlikely the codes are, weighted by how much their entries are used."""
@@ -22,11 +24,13 @@ class Penalty(NamedTuple):
 class Dictionary(ABC):
     """W (K, entries), seen only through what a decomposition needs of it.
 
-    A subclass never has to hold W whole: it blocks its own work.  `codes` is the free variable that
-    the entries depend on, or None where they are fixed.
+    A subclass never has to hold W whole: it blocks its own work.  Entries may depend on free variables: on `codes`, and
+    on the `colour` of the recording; None where they do not.
     """
 
+    domain: LogMagnitude | CompressedMagnitude = LogMagnitude()  # in which its entries add
     codes: Tensor | None = None
+    colour: Tensor | None = None  # log c at its knots, see `ddslib.search.domains`
     recordable = True  # whether its work can be recorded, see `ddslib.machine.recording.Recorder`
 
     @abstractmethod
@@ -49,6 +53,19 @@ class Dictionary(ABC):
     def entries(self, source: int) -> Tensor:
         """Some of the entries of one source, to look at: (K, count)."""
 
+    @abstractmethod
+    def part(self, H: Tensor, source: int) -> Tensor:
+        """What one source adds to W H: (K, T)."""
+
+    @abstractmethod
+    def spread(self, values: Tensor) -> Tensor:
+        """Values of sources (N, T), for each entry that of its source: (entries, T)."""
+
+    @property
+    def variables(self) -> tuple[Tensor, ...]:
+        """What the entries depend on and a search moves."""
+        return tuple(variable for variable in (self.codes, self.colour) if variable is not None)
+
     def refresh(self):  # noqa: B027  a fixed dictionary has nothing to do
         """Decode the codes; called whenever they have changed."""
 
@@ -62,8 +79,8 @@ class Dictionary(ABC):
         """What a fitted start is fitted to: the entries of the likeliest codes, without codes to search."""
         raise TypeError(f"{type(self).__name__} has no codes whose modes a start could be fitted to")
 
-    def pull_back(self, G: Tensor, H: Tensor, likelihood_weight: float) -> Tensor:
-        """The codes' gradient of J, where G (K, T) is the gradient for X̂: through W, and of the weighted penalty."""
+    def pull_back(self, G: Tensor, H: Tensor, likelihood_weight: float) -> tuple[Tensor, ...]:
+        """Gradients of J for the `variables`, where G (K, T) is that for X̂: through W, and of the weighted penalty."""
         raise TypeError(f"{type(self).__name__} has no codes to pull a gradient back to")
 
     def penalty(self, H: Tensor) -> Penalty:

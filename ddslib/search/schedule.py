@@ -37,6 +37,7 @@ class Schedule:
 
     def __init__(self, optimisers: Sequence[torch.optim.Optimizer], X: Tensor, between: int):
         self._step_sizes = [group["lr"] for optimiser in optimisers for group in optimiser.param_groups]
+        self._step_size = [*self._step_sizes, X.new_zeros(())][0]  # that is recorded
         self._lowest, self._previous = X.new_full((2,), math.inf, dtype=torch.float64)
         self._worse, self._stuck = X.new_zeros(()), X.new_zeros(())
         self._over = torch.zeros((), dtype=torch.bool, device=X.device)
@@ -61,7 +62,7 @@ class Schedule:
         self._over |= self._stuck > PATIENCE_STUCK
         torch.minimum(self._lowest, total, out=self._lowest)
         self._previous.copy_(total)
-        newest = torch.stack([part.double() for part in (*cost, self._step_sizes[0], self._over)])
+        newest = torch.stack([part.double() for part in (*cost, self._step_size, self._over)])
         self._recorded.copy_(torch.cat([self._recorded[1:], newest[None]]))
         halved = self._worse > PATIENCE_WORSE
         self._worse.mul_(~halved)

@@ -34,6 +34,15 @@ class Frames:
     names: tuple[str, ...]
     content: str  # digest of the values and labels
 
+    def of_piano(self, instrument: str) -> slice | np.ndarray:
+        """Where the frames of one piano are, or of all where it is empty.  Raises `InputError` if there are none."""
+        if not instrument:
+            return slice(None)
+        own = np.array([name.endswith(f"_{instrument}") for name in self.names])[self.recordings]
+        if not own.any():
+            raise InputError(f"no frames of the piano {instrument!r}; expected one that trains")
+        return own.nonzero()[0]
+
     def validation(self, training: Training, seed: int) -> np.ndarray:
         """Which frames validate (M,) boolean: of every source, a random share of its recordings or frames.
 
