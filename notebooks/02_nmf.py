@@ -222,11 +222,13 @@ print(f"threshold {workspace.threshold(study.experiment):.3g}, chosen on {piano}
 
 # %% [markdown]
 # All of it in one row. The comparison of the methods is made of such rows. `frame_psa` is the mean of every frame's own
-# PSA. Precision, recall and their harmonic mean, F, count cells at or above the threshold as notes.
+# PSA. Precision, recall and their harmonic mean, F, count cells at or above the threshold as notes; so that it means the same
+# for soft and loud recordings, activity is taken over its mean sum in a frame.
 
 # %% tags=["hide-input"]
 elsewhere = """
 seconds device version parameters cost positivity mixing likelihood_weight sparsity_weight
+attribution exponent colour_step_size
 """
 table = pd.Series(row).drop(elsewhere.split()).dropna()
 print(table.map(lambda v: f"{v:.3f}" if isinstance(v, float) else v).to_string())

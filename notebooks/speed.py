@@ -41,9 +41,9 @@ from ddslib.costs.growth import flow_users
 from ddslib.flows.work import FlowShape
 from ddslib.machine.rounding import fast_products
 from ddslib.machine.work import NUMBER
-from ddslib.methods.registry import registered
 from ddslib.pages import comparison, speed
 from ddslib.pages.chapter import open_chapter
+from ddslib.pages.comparison import under_the_papers_cost
 from ddslib.search.long import decompose_long
 from ddslib.search.search import decompose
 
@@ -293,7 +293,7 @@ def accelerated_search(decodings, times):
         residual = dictionary.mix(H) - X
         distance, weight = residual.norm(), fit.likelihood_weight
         costs.append(float(distance + weight * dictionary.penalty(H).value))
-        dictionary.codes.grad = dictionary.pull_back(residual / distance, H, weight)
+        (dictionary.codes.grad,) = dictionary.pull_back(residual / distance, H, weight)
         adam.step()
     return dictionary.curves(costs)
 
@@ -359,7 +359,7 @@ def short_search(method, start):
 
 starts = pd.DataFrame(
     short_search(name, start) | {"method": method.label}
-    for name, method in registered().items()
+    for name, method in under_the_papers_cost(workspace).items()
     if hasattr(method.settings, "start")
     for start in ("random", "fitted")
 )
