@@ -161,7 +161,7 @@ for name, values in (("S", S), ("X", X)):
     share = (values > values.max() / 10).float().mean()
     print(f"share of cells above a tenth of the maximum of {name}: {share:.3f}")
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "One note: its waveform, and its log-magnitude spectrogram X, from which every method works.", "name": "fig-note"}, "image": {"alt": "Left, a decaying waveform over a few seconds. Right, the spectrogram of the same seconds, in which a ladder of partials starts at the onset and fades, the upper ones first."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "One note: its waveform, and its log-magnitude spectrogram X, from which the methods of the paper work.", "name": "fig-note"}, "image": {"alt": "Left, a decaying waveform over a few seconds. Right, the spectrogram of the same seconds, in which a ladder of partials starts at the onset and fades, the upper ones first."}}
 with plots.shown(9, 3.2, 1, 2) as (left, right):
     plots.waveform(left, audio, f_s)
     plots.spectrogram(right, X, front_end, vmin=0)
@@ -226,7 +226,7 @@ for rule in ("key", "pedal"):
 # %% [markdown]
 # ## Do spectra add up?
 #
-# All methods of this book explain $\mathbf{X}$ as a *sum* of spectra, $\mathbf{X} \approx \mathbf{W} \mathbf{H}$.
+# All methods of the paper explain $\mathbf{X}$ as a *sum* of spectra, $\mathbf{X} \approx \mathbf{W} \mathbf{H}$.
 # Sound waves do add up. Their magnitudes do not quite, since waves may cancel. The *logarithms* of magnitudes certainly
 # do not: two equal tones in phase give one that is 6 dB louder, not one of twice the log magnitude.
 #
@@ -313,6 +313,6 @@ with plots.shown(9, 3) as ax:  # frame 20 of the last pair
 #
 # * $\mathbf{X}$ has one row for each frequency bin and one column for each hop; its values lie between 0 and about 1.
 # * $\mathbf{Y}$ comes from MIDI by the exact frame rate.
-# * Log magnitudes of two notes do not add up. Every method of this book assumes that they do.
+# * Log magnitudes of two notes do not add up. Every method of the paper assumes that they do.
 #
 # **Next:** {doc}`02_nmf` takes the assumption at its word and explains chords by stored spectra of single notes.

@@ -120,8 +120,8 @@ for _ in range(3):
 print("after one, two and three iterations:", ", ".join(f"{J:.3g}" for J in by_hand))
 
 # %% [markdown]
-# The library has one function for this, `decompose`. It is the same for all methods; what differs is the dictionary
-# that it is given.
+# The library has one function for this, `decompose`. It is the same for all methods. What differs is the dictionary
+# that it is given; in one row of {doc}`08_comparison`, which is not the paper's, the cost differs, too.
 
 # %%
 dictionary = SampleDictionary(frames.values, frames.sources, N)
@@ -223,7 +223,8 @@ print(f"threshold {workspace.threshold(study.experiment):.3g}, chosen on {piano}
 # %% [markdown]
 # All of it in one row. The comparison of the methods is made of such rows. `frame_psa` is the mean of every frame's own
 # PSA. Precision, recall and their harmonic mean, F, count cells at or above the threshold as notes; so that it means the same
-# for soft and loud recordings, activity is taken over its mean sum in a frame.
+# for soft and loud recordings, activity is taken over its mean sum in a frame. `psa_of_squares` is the PSA of squared activity;
+# {doc}`08_comparison` tells why it is there.
 
 # %% tags=["hide-input"]
 elsewhere = """

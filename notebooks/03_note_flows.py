@@ -365,7 +365,7 @@ for sigma, small in flows.items():
     print(f"σ = {sigma:g}: a nudge costs {drop[sigma]:.3g} nats")
 assert drop[0.0] > drop[0.02]
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "How far a spectrum moves, by direction, when its code moves by 1. Dotted: the noise. Without it, many directions are all but frozen.", "name": "fig-noise-stretch"}, "image": {"alt": "Three falling curves of singular values on a logarithmic axis. With noise most of the curve stays near the dotted line of that noise; without noise it falls far below."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "How far a spectrum moves, by direction, when its code moves by 1. Dotted: the noise. With it hardly a direction falls below the noise; without it the last ones do.", "name": "fig-noise-stretch"}, "image": {"alt": "Three falling curves of singular values on a logarithmic axis. With noise they end near the dotted line of that noise; without noise the curve ends lower."}}
 show_by_noise(
     stretch,
     stretch,
@@ -445,7 +445,7 @@ right = (nearest == torch.arange(N)).float().mean()
 print(f"share of modes that are closest to the mean of their own note: {right:.3f}")
 assert right > 0.5
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "One note: the spectrum with code zero, the mean of its frames, and one of its frames.", "name": "fig-flow-mode"}, "image": {"alt": "Three spectra of one note over frequency with peaks at the same partials: a real frame, the mean of all frames and the decoded code zero, whose peaks are about half as high as the mean's, with some stray spikes, also below zero."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "One note: the spectrum with code zero, the mean of its frames, and one of its frames.", "name": "fig-flow-mode"}, "image": {"alt": "Three spectra of one note over frequency with peaks at the same partials: a real frame, the mean of all frames and the decoded code zero, whose peaks are about two thirds as high as the mean's, or lower, with some stray spikes, also below zero."}}
 with plots.shown(9, 3) as ax:
     plots.spectrum(ax, modes[chosen], front_end, "code zero")
     plots.spectrum(ax, means[chosen], front_end, "mean of frames")

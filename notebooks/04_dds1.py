@@ -439,8 +439,8 @@ with plots.shown(10, 3, 1, 2) as (distances, sizes):
 # %% [markdown]
 # Small steps jump, too. With the released steps, the search from small activations comes to rest before they have
 # grown, and tells notes apart badly. From fitted activations, the same steps reach nearly the PSA of the profile's. The
-# start alone does not explain that: its PSA is hardly better than where the steps shrank, and its error is the largest of
-# the four. Only its average precision is high. {doc}`08_comparison` meets the same at the paper's size.
+# start alone does not explain that: its PSA is the lowest of the four, and its error the largest. Only its average precision
+# is high. {doc}`08_comparison` meets the same at the paper's size.
 #
 # ## What it costs
 

@@ -145,7 +145,7 @@ result = study.result
 reports.search(study)
 assert result.distance.min() < 0.7 * result.distance[0]
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The cost by iteration, and the distance within it. Where a code gets to a steep place of its flow the cost leaps up, and soon comes down again.", "name": "fig-dds2-cost"}, "image": {"alt": "Two coinciding curves on logarithmic axes that fall by a factor of two to three, with many narrow spikes that rise up to a hundredfold."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The cost by iteration, and the distance within it. Where a code gets to a steep place of its flow the cost leaps up, and soon comes down again.", "name": "fig-dds2-cost"}, "image": {"alt": "Two coinciding curves on logarithmic axes that fall by a factor of two to three, with many narrow spikes that rise up to three hundredfold."}}
 figures.cost(study)
 
 # %% [markdown]
@@ -272,9 +272,9 @@ pd.DataFrame(medians).T.round(3)
 
 # %% [markdown]
 # In the `laptop` profile, sharing the codes changes the attribution little, and lowers the error. With many entries average
-# precision falls by much: right notes are lost. So few frames cannot tell whether PSA rises with them. So, with the steps
-# of DDS-1, neither alone makes the difference between DDS-1 and DDS-2. What is left are the steps themselves: those of DDS-2
-# differ, too.
+# precision falls by much: right notes are lost. PSA is higher with them, but so few frames cannot tell whether that lasts. So, with
+# the steps of DDS-1, neither alone gives what DDS-2 has: a higher PSA at the same average precision. What is left are the steps
+# themselves: those of DDS-2 differ, too.
 #
 # Where is DDS-2 still wrong? The hammer's blow at the onset has energy at all frequencies. We compare the first three
 # frames of each chord with all later ones. How much of their activity is wrong, and where is most of the wrong activity?
@@ -308,8 +308,8 @@ print(
 # %% [markdown]
 # ## What was learnt
 #
-# * DDS-2, with a few entries for each note and with steps of its own, attributes better than DDS-1. It reconstructs the
-#   chords somewhat worse. Sharing alone is not what makes the difference.
+# * In the `laptop` profile DDS-2, with a few entries for each note and with steps of its own, has a higher PSA than DDS-1, and about the
+#   same average precision. It reconstructs the chords somewhat worse. Sharing alone is not what makes the difference.
 # * The entries of a note start as copies. Random activations let them part, but in few iterations they hardly do.
 # * The cost of decoding no longer depends on the length of the recording.
 #

@@ -450,6 +450,6 @@ with plots.shown(9, 3, 1, 2) as (left, right):
 # * One flow can hold all notes: a fixed part of the latent vector says which, the rest is a code.
 # * Its loss is a conditional log-likelihood. A classifier in training is meant to keep the note out of the rest.
 # * An independent probe tells whether it did. In the `laptop` profile it did not: the probe reads the note from the rest
-#   about as well as from the spectrum, with the classifier no worse than without, and the classifier's own cross-entropy did not show it.
+#   about as well as from the spectrum, with the classifier about as well as without, and the classifier's own cross-entropy did not show it.
 #
 # **Next:** {doc}`07_dds3` searches the nuisance codes of this flow.

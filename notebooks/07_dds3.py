@@ -202,7 +202,7 @@ reports.measured(study)
 figures.sparsity(study)
 
 # %% [markdown]
-# The same chords, by all methods:
+# The same chords, by all methods of the paper:
 
 # %%
 rows = reports.methods(study, "nmf", "dds1", "dds2", "dds3")
@@ -275,7 +275,7 @@ assert not came_back.any()
 # Read the two measures together. PSA asks whether the activity that is there is right. It gains from whatever
 # silences wrong notes, and does not mind if a right one is silenced with them. Average precision does: a sounding
 # cell at zero is ranked last. So a choice may raise the one and lower the other, and a table with PSA alone would
-# call that progress.
+# call that progress. On these few chords `relu` may be ahead in both; on all of them it is not: {doc}`08_comparison`.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The first chords by both means. Teal: right; red: wrong; yellow: missed.", "name": "fig-dds3-positivity"}, "image": {"alt": "Two piano rolls in colours side by side. Both have the bars of the sounding notes in teal; the right one, of projection, has more or different pale red cells than the left one, of relu."}}
 with plots.shown(10, 3.4, 1, 2, sharey=True) as axes:
@@ -352,9 +352,9 @@ assert flow.size() == rows.parameters["dds3"]
 # * The note of an entry is a part of its latent vector that the search does not touch. So the entry stays with its note,
 #   but for what the positive part changes.
 # * One flow takes the place of $N$, and the rest of the algorithm is that of DDS-2.
-# * More of its activity is on right notes than with any other method here, and it ranks sounding cells worse. PSA alone
+# * More of its activity is on right notes than with any other method so far, and it ranks sounding cells worse. PSA alone
 #   would hide that.
 # * `relu` silences activations for good. That is a source of sparsity, and of missed notes.
 # * $\lambda = 10^{-4}$ hardly binds. Nearly all that keeps entries piano-like is the flow and the start at its mode.
 #
-# **Next:** {doc}`08_comparison` sets the four methods side by side.
+# **Next:** {doc}`08_comparison` sets the four methods side by side, and a fifth beside them.

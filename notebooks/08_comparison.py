@@ -121,7 +121,7 @@ faithful = estimates(workspace, draws)
 #
 # The paper's table has two measures, taken on a real piano with the paper's large flows. Ours are taken on the rendered
 # corpus, or on MAPS if this page was made with it, with the flows of this profile. The *numbers* cannot be the same; what
-# can be compared is the *order*. Close microphones, paper-faithful settings, mean over seeds and interval:
+# can be compared is the *order*. Close microphones, the paper's methods with faithful settings, mean over seeds and interval:
 
 # %% tags=["hide-input"]
 published = PAPER.rename(index=NAMES, columns=pages.MEASURE_LABELS).add_prefix("paper: ")
@@ -200,7 +200,7 @@ rehearsals[SHOWN].round(3)
 # The paper's $\varepsilon$ could not be read. So here is the sparsity for all values that make sense. Where curves cross,
 # an order holds for some $\varepsilon$ only.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Sparsity over ε on the held-out piano, close; the upright line is the ε of the tables, the dotted line the sparsity of the piano roll itself.", "name": "fig-comparison-sparsity"}, "image": {"alt": "Five rising curves, one for each method, of the share of nearly silent cells over epsilon on a logarithmic axis."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Sparsity over ε on the held-out piano, close; the upright line is the ε of the tables, the dotted line the sparsity of the piano roll itself. For one code, ε is one of evidence.", "name": "fig-comparison-sparsity"}, "image": {"alt": "Five rising curves, one for each method, of the share of nearly silent cells over epsilon on a logarithmic axis."}}
 attributed = {
     name: workspace.attribution(experiments(name, close)[0]).cpu() for name in METHODS
 }
@@ -263,7 +263,8 @@ pages.one_against_the_other(rows, close)
 # choices below.)
 #
 # NMF has no likelihood; it chooses between the two rules for positivity. DDS-1 is too slow for a choice here, and keeps
-# its settings.
+# its settings. *One code* has another cost, and keeps its settings, too. They come from first trials, which had these chords of the
+# held-out piano in view. So its row is no final result.
 
 # %%
 RULES = [{"positivity": rule} for rule in ("relu", "projection")]
@@ -331,8 +332,8 @@ for name in chosen:
 # ## The dictionary, or the rule for positivity?
 #
 # In the faithful rows NMF clamps its activations, while DDS searches a free variable and takes its positive part. Both are
-# released like that. But it means that NMF and DDS differ in *two* things: in the dictionary, and in this rule. So here is each
-# method under both rules, on the held-out piano.
+# released like that. But it means that NMF and DDS differ in *two* things: in the dictionary, and in this rule. So here are
+# the three that are fast enough, under both rules, on the held-out piano.
 
 # %%
 under = {
@@ -365,13 +366,13 @@ for rule, space in under.items():
         )
 
 # %% [markdown]
-# On the rendered corpus every method gains PSA by `relu`, the stored dictionary included. An activation that is once silent
+# On the rendered corpus each of the three gains PSA by `relu`, the stored dictionary included. An activation that is once silent
 # stays so, and the activity gathers on the others. Much of what looks like the merit of searched dictionaries is
 # therefore the merit of this rule. NMF pays for it. In the `laptop` profile its relative error more than doubles: the activations
 # that are left explain $\mathbf{X}$ badly.
 #
 # Which dictionary is better has to be asked under *one* rule. The lines above do that, with intervals over chords, for one seed and
-# one piano. Under `relu` the difference had the other sign on the training piano of the choice, in the `laptop` profile. So it is
+# one piano. Under `relu` the difference in PSA had the other sign on the training piano of the choice, in the `laptop` profile. So it is
 # not settled here.
 
 # %% [markdown]
@@ -407,7 +408,8 @@ print(f"comparison.csv: {len(everything)} rows, {everything.shape[1]} columns")
 #
 # **What was run.** The profile `paper` holds the configuration of the paper: all bins, all training frames, flows of 16 and 32 steps,
 # up to 2500 epochs, 1000 iterations. A smaller one, `paper-short`, was run once, with one seed, on a GPU. It has every third training
-# frame, fewer epochs, noise on the training frames as in `laptop`, and 24 chords; all else is as in `paper`. Its results are kept in
+# frame, fewer epochs, noise on the training frames as in `laptop`, and 24 chords; all else is as in `paper`, but that the Salamander was not yet among the
+# training pianos. Its results are kept in
 # the folder `results`.
 #
 # **What came out.** These are its rows, for the held-out piano from near and from far. *Start* is where the activations start, *its*
@@ -440,8 +442,8 @@ whole[["iterations", *SHOWN, "seconds"]].rename(columns=SHORT).round(3)
 #
 # ### Why DDS-1 fails
 #
-# Note flows as wide and as deep as those of `paper-short` were trained on two cores of a CPU, on all frames of the pianos of `laptop`,
-# for 80 epochs. With them 2 and 24 chords of the same piano were searched, from near:
+# Note flows as wide and as deep as those of `paper-short` were trained on two cores of a CPU, on all frames of the five pianos that
+# `laptop` had then, for 80 epochs. With them 2 and 24 chords of the same piano were searched, from near:
 
 # %% tags=["hide-input"]
 on_cpu = pages.kept("steps-laptop.csv")
@@ -548,9 +550,10 @@ print(
 #   precision NMF is the first of the paper's methods.
 # * Once the settings are chosen for each method, PSA of NMF is as high as that of DDS-3 or higher, at more than twice the error that it had before. So the
 #   paper's order is found here, but only with the paper's settings.
-# * *One code*, which is under another cost and measured by evidence, has the highest average precision and F of all, on both recordings. Per frame, NMF is ahead
-#   of it. How much of this is the cost, and how much the tied codes, is not told here: NMF can have that cost, too.
-# * Activations that start from a fit to the modes of the codes raise both measures of DDS-2 and DDS-3 on the recording from near, in the `laptop` profile.
+# * In the `laptop` profile *one code*, which is under another cost and measured by evidence, has the highest average precision and F, on both recordings, but the
+#   intervals overlap with those of NMF. On the training piano NMF is ahead in average precision, and per frame on both recordings. How much of this is the
+#   cost, and how much the tied codes, is not told here: NMF can have that cost, too.
+# * Activations that start from a fit to the modes of the codes raise both measures of DDS-2 and DDS-3 in the `laptop` profile, on both recordings.
 # * A PSA by itself is half an answer. Read it beside average precision.
 # * `relu` raises PSA whatever the dictionary is. NMF and DDS are compared fairly under the same rule only.
 # * `relu` lowers average precision of NMF and DDS-3, so the rule has to be chosen, and not on the piano that is reported. A

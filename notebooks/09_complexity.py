@@ -16,7 +16,7 @@
 # **The question.** The paper's Table I says how the cost of an iteration grows: with the recording, the resolution, the
 # number of notes, the number of entries, and the training data. Is it so when one measures?
 #
-# **You need:** the four methods, from {doc}`02_nmf` to {doc}`07_dds3`. **You will see:** Table I; the time of each part
+# **You need:** the four methods of the paper, from {doc}`02_nmf` to {doc}`07_dds3`. **You will see:** Table I; the time of each part
 # as one size after the other is doubled, with fitted exponents beside the predicted ones; memory; the
 # amount of training data at which NMF gets slower than DDS-3; and what the training costs.
 
@@ -63,6 +63,9 @@ print(f"{smallest}\neach doubled {doublings} times, one at a time")
 # that prose. $K^2$ stands for one layer of a network whose hidden layers grow with $K$. If they have a fixed width
 # $w$, a layer costs $wK$ instead, and only the dense mixing of the conditional flow still costs $K^2$.
 #
+# Two methods below are not the paper's. *One code* ({doc}`08_comparison`) decodes as much as DDS-3 does. *One blend* has no flow: its
+# entries are means of stored spectra, so W from Z costs next to nothing.
+#
 # What a part has to do can be counted. A layer is a product, and a product of an $(a, b)$ by a $(b, c)$ matrix takes $2abc$ operations:
 
 # %%
@@ -85,7 +88,7 @@ table = growth.table(profile, Path(work_dir) / "complexity", device)
 table.to_csv(Path(work_dir) / "complexity.csv", index=False)
 print(f"complexity.csv: {len(table)} rows, columns {', '.join(table.columns)}")
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Time to build W from Z as one size grows. Filled points are fitted; open ones are mostly overhead. Where Table I predicts no growth, all points but the first are fitted. Dotted: slopes of 1 and 2. M is no concern of this part, nor is the part of NMF.", "name": "fig-complexity-w"}, "image": {"alt": "Six panels on logarithmic axes, a line of points for each DDS: level in T but for DDS-1, rising with a slope of one in N and C, and of about two in K, less with fixed widths."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Time to build W from Z as one size grows. Filled points are fitted; open ones are mostly overhead. Where Table I predicts no growth, all points but the first are fitted. Dotted: slopes of 1 and 2. M is no concern of this part, nor is the part of NMF.", "name": "fig-complexity-w"}, "image": {"alt": "Six panels on logarithmic axes, a line of points for each method but NMF: level in T but for DDS-1, rising with a slope of about one in N and C, and of about two in K where there is a flow, less with fixed widths; that of one blend lies far below."}}
 complexity.growth_figure(table, "W")
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Time to build X̂ from W and H as one size grows, in the same way.", "name": "fig-complexity-mix"}, "image": {"alt": "Six panels on logarithmic axes, a line of points for each method: rising with a slope of about one; NMF is level in N and alone in M."}}
@@ -130,8 +133,8 @@ for line in lines[lines.measured.isna()].itertuples():
 complexity.memory(table, smallest)
 
 # %% [markdown]
-# DDS-1 keeps a spectrum for every note and frame. DDS-2 has the weights of all its flows, and DDS-3 those of one. NMF has
-# all its training data.
+# DDS-1 keeps a spectrum for every note and frame. DDS-2 has the weights of all its flows, DDS-3 and *one code* those of one. NMF
+# has all its training data, *one blend* only means of them.
 #
 # ## From which amount of training data on is NMF slower?
 #
@@ -177,7 +180,7 @@ print(
     f"this profile has {here} frames"
 )
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Time of an iteration against the amount of stored training data. Upright: the frames that this profile has.", "name": "fig-crossing"}, "image": {"alt": "A rising line of points for NMF and a level line for DDS-3 on logarithmic axes; they cross."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Time of an iteration against the amount of stored training data. Upright: the frames that this profile has. Extended, the two lines cross.", "name": "fig-crossing"}, "image": {"alt": "A rising line of points for NMF and a level line for DDS-3, on logarithmic axes."}}
 with plots.shown(6, 3.2) as ax:
     ax.loglog(stored, nmf_ms, "o-", color=plots.INK, label="NMF")
     ax.axhline(dds3_ms, color=plots.RIGHT, label="DDS-3")
@@ -222,7 +225,7 @@ if saved > 0:
 #
 # * Where sizes are large, most exponents are near Table I's; the lines above name those that are not. Where sizes are small, overhead
 #   hides them.
-# * $K^2$ is true only of networks that grow with $K$. With fixed widths only the dense mixing of DDS-3 costs $K^2$.
+# * $K^2$ is true only of networks that grow with $K$. With fixed widths only the dense mixing of the conditional flow costs $K^2$.
 # * What the gradient needs on its way back takes memory that Table I leaves out; with many codes it is most of it.
 # * NMF pays for its training data in every iteration. DDS pays once, in training.
 #

@@ -4,15 +4,19 @@ Stored frames of a note are told apart by their piano, by how loudly the key was
 a weighted mean of them, with weights that all notes share.
 """
 
+from typing import Self
+
 import numpy as np
 import torch
-from pydantic import PositiveInt
+from pydantic import PositiveFloat, PositiveInt
+from torch import Tensor
 
 from ..config import frozen
 from ..machine.work import NUMBER, Work
 from ..recordings.maps import parse
 from ..search.settings import SharedCodeFit
 from ..search.work import CountedWork
+from ..spectra.frames import Frames
 from .method import Method
 from .one_code import TiedDictionary
 
@@ -24,27 +28,27 @@ class OneBlendFit(SharedCodeFit):
     """A profile need not have a section for it."""
 
     iterations: PositiveInt = 130
-    step_size: float = 0.1
+    step_size: PositiveFloat = 0.1
 
 
 class Blend:
     """Decodes codes (N, C, G) to spectra (N, C, K) as a flow does: means of spectra (N, G, K) that softmax weighs."""
 
-    def __init__(self, spectra):
+    def __init__(self, spectra: Tensor):
         self._spectra = spectra
         self.n_sources, self.code_dimensions, self.dimensions = spectra.shape
         self.like = spectra
 
-    def freeze(self):
-        """There is nothing to fix."""
+    def freeze(self) -> Self:
+        """Itself, since nothing is to be fixed."""
         return self
 
-    def decode(self, codes):
+    def decode(self, codes: Tensor) -> Tensor:
         """Spectra (N, C, K)."""
         return codes.softmax(dim=-1) @ self._spectra
 
 
-def mean_spectra(frames, n_sources):
+def mean_spectra(frames: Frames, n_sources: int) -> Tensor:
     """The mean spectrum of each note and group (N, G, K).
 
     Of a group that a note lacks it is that of all its frames, and of a note without any it is silence.

@@ -5,7 +5,9 @@ same few serve all notes, so a note cannot borrow the partials of another.
 """
 
 from ..config import frozen
+from ..flows.flow import Flow
 from ..search.decoded import SharedDictionary
+from ..search.domains import CompressedMagnitude, LogMagnitude
 from ..search.settings import SharedCodeFit
 from .method import Method
 from .shared import shared_work
@@ -19,7 +21,14 @@ class OneCodeFit(SharedCodeFit):
 class TiedDictionary(SharedDictionary):
     """C entries per source, decoded from C codes (1, C, D) that are the same for all sources."""
 
-    def __init__(self, flow, components, log_determinant, domain, coloured):
+    def __init__(
+        self,
+        flow: Flow,
+        components: int,
+        log_determinant: bool = False,
+        domain: LogMagnitude | CompressedMagnitude = SharedDictionary.domain,
+        coloured: bool = False,
+    ):
         super().__init__(flow, components, log_determinant, domain, coloured)
         self.codes = self.codes[:1].clone()
 
