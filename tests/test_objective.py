@@ -287,3 +287,11 @@ def test_a_blend_weighs_mean_spectra_of_pianos_loudness_and_age_alike_for_all_no
     codes = torch.full((2, 1, 2 * AGES), -torch.inf)
     codes[:, 0, [0, AGES]] = 0.0
     assert blend.decode(codes)[:, 0].tolist() == [[1.5, 0.0], [11.5, 0.0]]
+
+
+def test_what_a_flow_decodes_far_from_what_it_knows_is_no_infinite_entry():
+    x = torch.tensor([[0.5, 1e3, -1e3], [0.1, 0.2, 0.3]], requires_grad=True)
+    entries = HALF.entries(x)
+    assert torch.allclose(entries.norm(dim=1), torch.ones(2))
+    entries[:, 0].sum().backward()
+    assert torch.isfinite(x.grad).all()

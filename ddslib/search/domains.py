@@ -15,6 +15,7 @@ from ..spectra.spectrogram import compress, expand
 
 KNOTS = 24  # of a colour, evenly spaced in log frequency
 SMALLEST = 1e-7  # magnitude of an entry: a root has no finite slope at zero
+LARGEST = 2.0  # that an entry is cut off at, compressed: far from what it knows, a flow decodes what no recording holds
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class CompressedMagnitude:
 
     def entries(self, x: Tensor, colour: Tensor | None = None) -> Tensor:
         """w = cᵖ sᵖ / ‖cᵖ sᵖ‖ of log-compressed spectra x (..., K); `colour` is log c at its knots."""
-        return self.coloured((expand(x.clamp(min=0), self.gamma) + SMALLEST) ** self.exponent, colour)
+        return self.coloured((expand(x.clamp(0, LARGEST), self.gamma) + SMALLEST) ** self.exponent, colour)
 
     def coloured(self, w: Tensor, colour: Tensor | None) -> Tensor:
         """Entries w (..., K) as a recording of that colour has them, of norm 1."""
