@@ -21,8 +21,10 @@ from ddslib.machine.recording import WARM_UP, Recorder
 from ddslib.machine.rounding import SINGLE
 from ddslib.methods import dds1
 from ddslib.methods.dds1 import FrameDictionary
+from ddslib.methods.one_code import TiedDictionary
 from ddslib.search import activations, search
 from ddslib.search.decoded import SharedDictionary
+from ddslib.search.domains import CompressedMagnitude
 from ddslib.search.search import Search, decompose
 from ddslib.search.settings import CodeFit
 from ddslib.search.stored import SampleDictionary
@@ -64,6 +66,22 @@ METHODS = {
     "DDS-1, decoded twice": (note_flows, lambda flow: FrameDictionary(flow, T, True, block=8, keep=0)),
     "DDS-2": (note_flows, lambda flow: SharedDictionary(flow, 2, log_determinant=True)),
     "DDS-3": (conditional_flow, lambda flow: SharedDictionary(flow, 2, log_determinant=True)),
+}
+
+
+COMPRESSED = CompressedMagnitude(1e4)
+NEW_FIT = CodeFit(
+    iterations=12, step_size=0.01, mixing="compressed magnitude", likelihood_weight=0.01, sparsity_weight=0.1,
+    colour_step_size=0.01,
+)  # fmt: skip
+NEW_METHODS = {
+    "NMF": (
+        samples,
+        lambda rows: SampleDictionary(
+            rows, torch.arange(12) % N, N, rows.device, resident=True, domain=COMPRESSED, coloured=True
+        ),
+    ),
+    "one code": (conditional_flow, lambda flow: TiedDictionary(flow, 2, False, COMPRESSED, True)),
 }
 
 
@@ -112,18 +130,22 @@ def meta_is_a_gpu(monkeypatch):
         monkeypatch.setattr(module, "policy", lambda device: meta)
 
 
-@pytest.mark.parametrize("method", METHODS)
+RECORDED = [(name, FIT, METHODS[name]) for name in METHODS]
+RECORDED += [(f"{name}, compressed", NEW_FIT, NEW_METHODS[name]) for name in NEW_METHODS]
+
+
+@pytest.mark.parametrize(("fit", "method"), [case[1:] for case in RECORDED], ids=[case[0] for case in RECORDED])
 @pytest.mark.parametrize("device", ["cpu", "meta"])
-def test_an_iteration_can_be_recorded(method, device, mixture, monkeypatch, request):
-    build, dictionary_of = METHODS[method]
+def test_an_iteration_can_be_recorded(fit, method, device, mixture, monkeypatch, request):
+    build, dictionary_of = method
     flow, X = build(), mixture.to(device)
-    group = {"lr": torch.tensor(FIT.step_size, device=device)}
+    group = {"lr": torch.tensor(fit.step_size, device=device)}
     adam = SimpleNamespace(step=lambda: None, param_groups=[group])  # its own steps are PyTorch's concern
     monkeypatch.setattr(Policy, "adam", lambda policy, variables, step_size: adam)
     if device == "meta":
         flow = elsewhere(flow)
         request.getfixturevalue("meta_is_a_gpu")
-    running = Search(X, dictionary_of(flow), FIT)
+    running = Search(X, dictionary_of(flow), fit)
     moves = bool(running._adams)
     running._step(True, moves)  # what is done but once
     with Recordable(device):

@@ -62,12 +62,12 @@ class CompressedMagnitude:
 
 def log_gains(colour: Tensor, bins: int) -> Tensor:
     """log c (K,) of a colour, of which log c at the knots is given: linear between them, and of mean zero."""
-    return _hats(bins).to(colour) @ colour
+    return _hats(bins, colour.dtype, colour.device) @ colour
 
 
 @lru_cache
-def _hats(bins):
-    """A hat function for each knot (K, knots), less its mean."""
+def _hats(bins, dtype, device):
+    """A hat function for each knot (K, knots), less its mean; on its device once, since recorded work may not copy."""
     places = np.log(np.arange(1, bins + 1)) / np.log(max(bins, 2)) * (KNOTS - 1)
     hats = np.maximum(0, 1 - np.abs(places[:, None] - np.arange(KNOTS)))
-    return torch.from_numpy(hats - hats.mean(axis=0))
+    return torch.from_numpy(hats - hats.mean(axis=0)).to(device, dtype)
