@@ -82,7 +82,7 @@ class BlendedWork(CountedWork):
 
 
 METHOD = Method(
-    name="one_blend", label="one blend", colour="#8d6b94", settings=OneBlendFit, dictionary=_dictionary,
+    name="one_blend", label="one blend", colour="#8a5a44", settings=OneBlendFit, dictionary=_dictionary,
     work=BlendedWork(
         lambda sizes: sizes.N * sizes.C, "TKNC",
         {"W": {"T": 0, "K": 1, "N": 1, "C": 1}, "X_hat": {"T": 1, "K": 1, "N": 1, "C": 1}},
