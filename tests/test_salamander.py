@@ -134,6 +134,6 @@ def test_without_its_archives_the_book_is_made_without_the_piano(folder, tmp_pat
     assert "SaYamaC5" not in space.instruments.training()
     assert "CsGMGrnd" in space.instruments.training()
     space.render()
-    assert "made without SaYamaC5, which cannot be had here; see `ddslib fetch`" in caplog.text
+    assert "made without the piano SaYamaC5, which cannot be had here; see `ddslib fetch`" in caplog.text
     with pytest.raises(InputError, match=r"velocity4-1.0.5.tgz not found in .*; run `ddslib fetch` or name the folder"):
         pianos.find_font(salamander.archive(4))

@@ -4,32 +4,22 @@ The conditional flow's code is what is not the note.  In DDS-3 each note of a re
 same few serve all notes, so a note cannot borrow the partials of another.
 """
 
-from ..config import frozen
-from ..flows.flow import Flow
+from typing import Any
+
 from ..search.decoded import SharedDictionary
-from ..search.domains import CompressedMagnitude, LogMagnitude
 from ..search.settings import SharedCodeFit
 from .method import Method
 from .shared import shared_work
 
 
-@frozen
-class OneCodeFit(SharedCodeFit):
-    """A profile need not have a section for it."""
-
-
 class TiedDictionary(SharedDictionary):
-    """C entries per source, decoded from C codes (1, C, D) that are the same for all sources."""
+    """C entries per source, decoded from C codes (1, C, D) that are the same for all sources.
 
-    def __init__(
-        self,
-        flow: Flow,
-        components: int,
-        log_determinant: bool = False,
-        domain: LogMagnitude | CompressedMagnitude = SharedDictionary.domain,
-        coloured: bool = False,
-    ):
-        super().__init__(flow, components, log_determinant, domain, coloured)
+    It is made of what a `SharedDictionary` is made of.
+    """
+
+    def __init__(self, *given: Any, **named: Any):
+        super().__init__(*given, **named)
         self.codes = self.codes[:1].clone()
 
     def _codes_by_source(self):
@@ -46,6 +36,6 @@ def _dictionary(materials, settings):
 
 
 METHOD = Method(
-    name="one_code", label="one code", colour="#6a4c93", settings=OneCodeFit, dictionary=_dictionary,
+    name="one_code", label="one code", colour="#6a4c93", settings=SharedCodeFit, dictionary=_dictionary,
     work=shared_work("conditional_flow"), flow="conditional_flow",
 )  # fmt: skip

@@ -1,6 +1,5 @@
 """What experiments are made from: recordings, training frames and mixtures."""
 
-import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
@@ -10,13 +9,11 @@ from typing import Any
 from ..artefacts import content_digest
 from ..config import InputError, Instruments, Profile, validated
 from ..recordings import corpus
-from ..recordings.maps import Recording, find_recordings
+from ..recordings.maps import Recording, find_recordings, warn_once
 from ..recordings.pianos import can_be_had
 from ..spectra.frames import Frames, prepare
 from ..spectra.mixture import Mixture, mixture
 from .experiment import Chords
-
-log = logging.getLogger(__name__)
 
 
 class Data:
@@ -30,26 +27,23 @@ class Data:
 
     @property
     def instruments(self) -> Instruments:
-        """Who trains and who tests, as far as it can be had."""
+        """Who trains and who tests; a piano that cannot be had is left out, with a warning."""
         if not self.is_rendered:
             return self.profile.maps_instruments
-        return self.profile.rendered_instruments.only(can_be_had)
+        asked = self.profile.rendered_instruments
+        here = asked.only(can_be_had)
+        for code in {*asked.training()} - {*here.training()}:
+            warn_once(f"made without the piano {code}, which cannot be had here; see `ddslib fetch`")
+        return here
 
     @property
     def _rendering(self):
         return self.profile.rendering.only(can_be_had) if self.is_rendered else None
 
     def render(self):
-        """Render all of the corpus that the profile asks for; nothing to do with real MAPS.
-
-        A piano that cannot be had is left out, with a warning.
-        """
-        if not self.is_rendered:
-            return
-        rendering = self._rendering
-        if missing := {*self.profile.rendering.isol_instruments} - {*rendering.isol_instruments}:
-            log.warning("made without %s, which cannot be had here; see `ddslib fetch`", ", ".join(missing))
-        corpus.render(self.root, rendering, self.profile.pitches)
+        """Render all of the corpus that the profile asks for, as far as it can be had; nothing to do with real MAPS."""
+        if self.is_rendered:
+            corpus.render(self.root, self._rendering, self.profile.pitches)
 
     def notes(self, without: str | None = None) -> list[Recording]:
         """The isolated notes of all training pianos but the family of the piano `without`."""
